@@ -1,0 +1,27 @@
+"""Hand-written operations: each has a plain torch reference and a fused Triton form."""
+
+from __future__ import annotations
+
+from neuropipe_kernels.dispatch import BackendUnavailable
+from neuropipe_kernels.glm_ll import glm_ll
+from neuropipe_kernels.hmm_fb import HMMPosterior, hmm_fb
+from neuropipe_kernels.viterbi import ViterbiPath, viterbi
+
+# One line an op; tests and the benchmark loop over this table. The imports above are light:
+# no op imports triton before its fused form is called. They stay eager because an op and
+# its folder share a name, and a later import of the folder would shadow the function.
+OPS = {
+    "hmm_fb": "neuropipe_kernels.hmm_fb:hmm_fb",
+    "viterbi": "neuropipe_kernels.viterbi:viterbi",
+    "glm_ll": "neuropipe_kernels.glm_ll:glm_ll",
+}
+
+__all__ = [
+    "OPS",
+    "BackendUnavailable",
+    "HMMPosterior",
+    "ViterbiPath",
+    "glm_ll",
+    "hmm_fb",
+    "viterbi",
+]
