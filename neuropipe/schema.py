@@ -18,7 +18,7 @@ Recording = xr.DataTree
 
 @dataclass(frozen=True)
 class Var:
-    """One variable: its dims in order, units (None: the variable's own), dtype kind, meaning."""
+    """One variable: its dims in order, units (None: the variable's own), dtype kinds, meaning."""
 
     dims: tuple[str, ...]
     units: str | None
@@ -58,7 +58,10 @@ NODES: dict[str, dict[str, Var]] = {
     "behavior": {"time": TIME},
     "events/*": {"event_time": Var(("event",), "s", "f", "when each event happened")},
     "stimulus/*": {
-        "frame": Var(("frame", "y", "x"), "1", "f", "stimulus images", optional=True),
+        "frame": Var(("frame", "y", "x"), "1", "fi", "grey images", optional=True),
+        "frame_color": Var(
+            ("frame", "y", "x", "color"), "1", "fi", "images in colour", optional=True
+        ),
         "frame_time": Var(("frame",), "s", "f", "onset of each frame", optional=True),
     },
     "trials": {
@@ -103,10 +106,9 @@ def _faults_of_variable(node: str, name: str, var: Var, dataset: xr.Dataset) -> 
         faults.append(f"{where}: no units, expected {var.units or 'its own'!r}")
     elif var.units is not None and units != var.units:
         faults.append(f"{where}: units {units!r}, expected {var.units!r}")
-    if kind_of(array) != var.kind:
-        faults.append(
-            f"{where}: dtype {array.dtype}, expected {KINDS[var.kind]} ({var.meaning})"
-        )
+    if kind_of(array) not in var.kind:
+        expected = " or ".join(KINDS[kind] for kind in var.kind)
+        faults.append(f"{where}: dtype {array.dtype}, expected {expected} ({var.meaning})")
     return faults
 
 
