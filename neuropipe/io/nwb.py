@@ -170,10 +170,11 @@ def _walk(items, address: tuple[str, ...]) -> Iterator[tuple[object, tuple[str, 
     """Yield series, tables and albums with their place, through any depth of containers."""
     for item in items:
         here = (*address, item.name)
-        if isinstance(item, TimeSeries | DynamicTable | Images):
+        inside = getattr(item, "children", ())
+        if isinstance(item, TimeSeries | DynamicTable | Images) or not inside:
             yield item, here
         else:
-            yield from _walk(getattr(item, "children", ()), here)
+            yield from _walk(inside, here)
 
 
 def _items(file: NWBFile) -> Iterator[tuple[object, tuple[str, ...]]]:
@@ -192,6 +193,8 @@ def _found(item, address: tuple[str, ...], source: Source) -> Found | None:
     for kind, family, reader in FAMILIES:
         if isinstance(item, kind):
             return Found(family, reader, item, address) if family else None
+    if not isinstance(item, TimeSeries):
+        return None
     if nwb_series.is_marks(item, source):
         return Found("events", nwb_series.events, item, address)
     if address[0] == "stimulus":

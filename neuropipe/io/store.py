@@ -96,11 +96,10 @@ def write(recording: Recording | xr.Dataset, path: str | Path) -> dict:
         shutil.rmtree(old, ignore_errors=True)
         described = {"store": path.name, **content}
         _write_json(path.with_suffix(".json"), described)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise _disk_error(path, error) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, NeuropipeError):
+            raise _disk_error(path, error) from error
         raise
     return described
 

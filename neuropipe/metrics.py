@@ -1,0 +1,82 @@
+"""Scores that several models and baselines share: arrays in, plain floats out."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+
+def bits_per_spike(log_likelihood: float, null_log_likelihood: float, n_spikes: float) -> float:
+    """Return the gain in log-likelihood over a null model, in bits per spike.
+
+    Parameters
+    ----------
+    log_likelihood, null_log_likelihood : float, nats
+        Of the same held-out bins; the null is each unit's constant training rate.
+    n_spikes : float
+        Spikes in those bins.
+
+    Notes
+    -----
+    NaN when there are no spikes: the score is then undefined, not zero.
+    """
+    if n_spikes <= 0:
+        return float("nan")
+    return float((log_likelihood - null_log_likelihood) / (n_spikes * np.log(2)))
+
+
+def match_labels(first: np.ndarray, second: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return the relabelling of `second` that agrees best with `first`.
+
+    Parameters
+    ----------
+    first, second : (time,), integer
+        Labels in ``range(n_labels)``; negative entries are left out.
+    n_labels : int
+        Number of labels.
+
+    Returns
+    -------
+    (n_labels,), integer
+        ``order`` such that ``order[second]`` is comparable with `first` (Hungarian assignment).
+    """
+    both = (first >= 0) & (second >= 0)
+    table = np.zeros((n_labels, n_labels))
+    np.add.at(table, (second[both], first[both]), 1)
+    rows, columns = linear_sum_assignment(-table)
+    order = np.empty(n_labels, dtype=int)
+    order[rows] = columns
+    return order
+
+
+def label_accuracy(truth: np.ndarray, estimate: np.ndarray, n_labels: int) -> float:
+    """Return the share of bins whose label is right under the best relabelling."""
+    order = match_labels(truth, estimate, n_labels)
+    keep = (truth >= 0) & (estimate >= 0)
+    return float(np.mean(order[estimate[keep]] == truth[keep]))
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, seed: int, level: float = 0.95, n_draws: int = 2000
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean.
+
+    Parameters
+    ----------
+    values : (sample,)
+        One value per independent sample (fold, session or subject); NaN are left out.
+    seed : int
+        Of the draws.
+    level : float
+        Coverage, 0.95 by default.
+    n_draws : int
+        Resamples.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(n_draws, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
