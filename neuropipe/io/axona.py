@@ -65,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A sorted unit: tetrode, cluster, spike times (s), mean waveform (V) sampled at a rate (Hz)."""
+    """A sorted unit: tetrode, cluster, spike times (s), mean waveform (V) and its rate (Hz)."""
 
     tetrode: int
     number: int
