@@ -44,26 +44,29 @@ class _ForwardBackward(torch.autograd.Function):
         run = forward_backward
         if fused:
             from neuropipe_kernels.hmm_fb.fused import forward_backward as run
-        evidence, state, d_transition, d_initial = run(log_likelihood, transition, initial, lengths)
+        evidence, state, d_transition, b_first = run(log_likelihood, transition, initial, lengths)
         check_possible("hmm_fb", evidence)
-        ctx.save_for_backward(state, d_transition, d_initial)
-        ctx.shapes = (transition.shape, initial.shape)
+        ctx.save_for_backward(log_likelihood[:, 0], initial, state, d_transition, b_first)
+        ctx.shared_transition = transition.ndim == 2
         count = transition.double() * d_transition
         ctx.mark_non_differentiable(state, count)
         return evidence, state, count
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        state, d_transition, d_initial = ctx.saved_tensors
-        grads: list[torch.Tensor | None] = [None] * 5
+        ll_first, initial, state, d_transition, b_first = ctx.saved_tensors
+        d_ll = d_P = d_pi = None
         if ctx.needs_input_grad[0]:
-            grads[0] = g[:, None, None].to(state.dtype) * state
-        for slot, d in ((1, d_transition), (2, d_initial)):
-            if ctx.needs_input_grad[slot]:
-                shape = ctx.shapes[slot - 1]
-                scaled = (g.view(-1, *[1] * (d.ndim - 1)) * d).to(state.dtype)
-                grads[slot] = scaled if len(shape) == d.ndim else scaled.sum(0)
-        return tuple(grads)
+            d_ll = g[:, None, None].to(state.dtype) * state
+        if ctx.needs_input_grad[1]:
+            d_P = (g[:, None, None] * d_transition).to(state.dtype)
+            d_P = d_P.sum(0) if ctx.shared_transition else d_P
+        if ctx.needs_input_grad[2]:
+            log_u = ll_first.double() + b_first.double().log()
+            total = torch.logsumexp(log_u + initial.double().log(), -1, keepdim=True)
+            d_pi = (g[:, None] * (log_u - total).exp()).to(state.dtype)
+            d_pi = d_pi.sum(0) if initial.ndim == 1 else d_pi
+        return d_ll, d_P, d_pi, None, None
 
 
 def hmm_fb(

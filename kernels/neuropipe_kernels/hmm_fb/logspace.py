@@ -47,5 +47,5 @@ def forward_backward_log(
         end = min(t + block, n_bins)
         pair = A[t - 1 : end - 1, :, :, None] + u[t:end, :, None, :]
         d_transition += pair.exp_().sum(0)
-    d_initial = (ll[0] + B[0] - evidence[:, None]).exp()
-    return evidence, state.transpose(0, 1).to(log_likelihood.dtype), d_transition, d_initial
+    b_first = (B[0] - B[0].amax(-1, keepdim=True)).exp_()
+    return evidence, state.transpose(0, 1).to(log_likelihood.dtype), d_transition, b_first

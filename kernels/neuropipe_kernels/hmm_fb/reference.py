@@ -41,8 +41,8 @@ def forward_backward(
     state_probability : (sequence, time, state), dtype of the input, 0 past the length
     d_transition : (sequence, state, state) float64
         Derivative of the evidence by each entry of P; times P it is the expected count.
-    d_initial : (sequence, state) float64
-        Derivative of the evidence by each entry of the initial distribution.
+    b_first : (sequence, state)
+        Backward vector at bin 0, up to a factor a sequence.
 
     Notes
     -----
@@ -61,8 +61,7 @@ def forward_backward(
     top = first.amax(-1, keepdim=True)
     a_first = (first - top).exp_()
     total = a_first.sum(-1, keepdim=True)
-    log_first = total.log() + top
-    evidence = log_first[:, 0].clone()
+    evidence = (total.log() + top)[:, 0]
     a_first /= total
     chunks = Chunks(
         lengths,
@@ -99,8 +98,7 @@ def forward_backward(
     g_first = a_first * b_first
     total = g_first.sum(-1, keepdim=True)
     out[:, 0] = (g_first / total).to(out.dtype)
-    d_initial = (log_likelihood[:, 0].double() - log_first).exp_() * b_first / total
-    return evidence, out, d_transition, d_initial
+    return evidence, out, d_transition, b_first
 
 
 def _steps_between_rescales(smallest: float) -> int:

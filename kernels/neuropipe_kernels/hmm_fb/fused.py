@@ -1,0 +1,111 @@
+"""Launch the Triton forward-backward: transfer matrices, a scan over chunks, smoothing."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+import triton
+
+from neuropipe_kernels.hmm_fb import lane_kernels, tile_kernels
+from neuropipe_kernels.plan import plan
+
+LANE_STATES = 8
+TILE_STATES = 32
+# Chunks that fill the device.
+LANE_TARGET = 32768
+TILE_TARGET = 4096
+# A rescaled sum may shrink by this much three times over before it leaves the dtype's range.
+SMALLEST_TRANSITION = {torch.float32: 1e-10, torch.float64: 1e-90}
+
+
+def serves(log_likelihood: torch.Tensor, transition: torch.Tensor, by_name: bool) -> bool:
+    """Say whether the kernels cover a call; reads one number back unless ``by_name``."""
+    n_states = log_likelihood.shape[2]
+    if n_states > (LANE_STATES if log_likelihood.dtype == torch.float64 else TILE_STATES):
+        return False
+    if by_name or (log_likelihood.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return True
+    return float(transition.detach().min()) >= SMALLEST_TRANSITION[log_likelihood.dtype]
+
+
+def forward_backward(
+    log_likelihood: torch.Tensor,
+    transition: torch.Tensor,
+    initial: torch.Tensor,
+    lengths: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Smooth a batch of sequences; inputs and outputs as the reference.
+
+    Notes
+    -----
+    No value is read back, so the call can be captured in a CUDA graph. Scratch memory is a
+    few matrices and vectors a chunk; the filtered vectors live in the output's memory.
+    """
+    ll = log_likelihood.contiguous()
+    P, pi = transition.contiguous(), initial.contiguous()
+    n_sequences, n_bins, n_states = ll.shape
+    lanes = n_states <= LANE_STATES
+    n, radices = plan(n_sequences, n_bins, LANE_TARGET if lanes else TILE_TARGET)
+    kernels = lane_kernels if lanes else tile_kernels
+    wide = {} if lanes else {"KP": 16 if n_states <= 16 else 32}
+    ragged = lengths is not None
+    stride_P = n_states**2 if P.ndim == 3 else 0
+    f64 = {"dtype": torch.float64, "device": ll.device}
+    lengths = lengths if ragged else torch.empty(0, dtype=torch.int64, device=ll.device)
+
+    M = ll.new_empty(n_sequences * n, n_states, n_states)
+    scale = torch.empty(n_sequences * n, **f64)
+    options = {"RAGGED": ragged, "K": n_states, **wide}
+    rows, warps = (32, 1) if lanes else (4, 4)
+    grid = (triton.cdiv(n, rows), n_sequences)
+    kernels.transfer_kernel[grid](
+        ll, P, lengths, M, scale, n_bins, n, stride_P, **options, L=rows, num_warps=warps
+    )
+    a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, wide)
+
+    state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
+    rows, warps = (32, 1) if lanes else (16, 2)
+    grid = (triton.cdiv(n, rows), n_sequences)
+    shares = torch.empty(n_sequences, grid[0], n_states, n_states, **f64)
+    kernels.smooth_kernel[grid](
+        ll, P, lengths, a, b, state, shares, n_bins, n, stride_P, **options, L=rows,
+        num_warps=warps,
+    )  # fmt: skip
+    return evidence, state, shares.sum(1) if grid[0] > 1 else shares[:, 0], b_first
+
+
+def _scan(
+    kernels: ModuleType,
+    ll: torch.Tensor,
+    pi: torch.Tensor,
+    M: torch.Tensor,
+    scale: torch.Tensor,
+    radices: tuple[int, ...],
+    wide: dict[str, int],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Vectors entering every chunk from both sides, the evidence, and b at bin 0."""
+    n_sequences, n_bins, n_states = ll.shape
+    runs_a_program = 1 if wide else 32
+    meta = {"K": n_states, "L": runs_a_program, **wide, "num_warps": 1}
+    levels = [(M, scale)]
+    for radix in radices[:-1]:
+        M, scale = levels[-1]
+        n_out = M.shape[0] // radix
+        product = M.new_empty(n_out, n_states, n_states), scale.new_empty(n_out)
+        grid = (triton.cdiv(n_out, runs_a_program),)
+        kernels.product_kernel[grid](M, scale, *product, n_out, radix, **meta)
+        levels.append(product)
+    evidence = scale.new_empty(n_sequences)
+    b_first = ll.new_empty(n_sequences, n_states)
+    a = b = b_first  # not read at the top
+    for (M, scale), radix in zip(reversed(levels), reversed(radices), strict=True):
+        n_in = M.shape[0] // radix
+        out = M.new_empty(M.shape[0], n_states), M.new_empty(M.shape[0], n_states)
+        grid = (triton.cdiv(n_in, runs_a_program), 2)
+        kernels.spread_kernel[grid](
+            M, scale, a, b, *out, ll, pi, evidence, b_first, n_bins, n_in, radix,
+            n_states if pi.ndim == 2 else 0, TOP=M is levels[-1][0], **meta,
+        )  # fmt: skip
+        a, b = out
+    return a, b, evidence, b_first
