@@ -67,16 +67,18 @@ def glm_ll(
     epilogue sums over neurons; eta is never stored, and the backward recomputes it. There
     float32 products follow ``torch.get_float32_matmul_precision()``: ``highest`` keeps
     float32 accuracy (three tf32 products), anything else is one tf32 product (about 3e-4).
-    A call that wants the gradient by ``features`` takes the reference on any device.
+    Float64, and calls that want the gradient by ``features``, take the reference there.
 
     Source: Escola et al. (2011), the GLM-HMM's emission; Truccolo et al. (2005), equation 3.
     """
     counts, noise = _check(features, weight, bias, counts, link, family, mask, noise_std)
-    if use_fused(features, backend) and not (features.requires_grad and torch.is_grad_enabled()):
+    run = log_likelihood
+    if use_fused(features, backend):
         from neuropipe_kernels.glm_ll.fused import log_likelihood as fused
+        from neuropipe_kernels.glm_ll.fused import serves
 
-        return fused(features, weight, bias, counts, link, family, mask, noise)
-    return log_likelihood(features, weight, bias, counts, link, family, mask, noise)
+        run = fused if serves(features) else run
+    return run(features, weight, bias, counts, link, family, mask, noise)
 
 
 def _check(

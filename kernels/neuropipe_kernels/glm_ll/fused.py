@@ -1,0 +1,123 @@
+"""Launch the Triton population log likelihood and its gradient by weight and bias."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import triton
+
+from neuropipe_kernels.glm_ll import tile_kernels as kernels
+
+# Elements of the derivative by eta that are held at once in the backward.
+BLOCK = 2**26
+
+
+def serves(features: torch.Tensor) -> bool:
+    """Say whether the kernels cover a call: float32 without a gradient by the features."""
+    wanted = features.requires_grad and torch.is_grad_enabled()
+    return features.dtype == torch.float32 and not wanted
+
+
+def tile(n_neurons: int, n_features: int, precision: str) -> dict[str, int]:
+    """Choose the tile of one program and its warps; larger ones spill registers."""
+    bn = min(64, max(16, triton.next_power_of_2(n_neurons)))
+    bf = min(32, max(16, triton.next_power_of_2(n_features)))
+    if precision == "tf32":
+        return {"BM": 128, "BN": bn, "BF": bf, "num_warps": 8, "num_stages": 4}
+    return {"BM": 64, "BN": bn, "BF": bf, "num_warps": 4, "num_stages": 3}
+
+
+class _LogLikelihood(torch.autograd.Function):
+    """Keep only the inputs; the backward recomputes eta tile by tile."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        counts: torch.Tensor,
+        mask: torch.Tensor | None,
+        std: torch.Tensor,
+        link: str,
+        family: str,
+    ) -> torch.Tensor:
+        x, w, b, y = (t.contiguous() for t in (features, weight, bias, counts))
+        n_bins, n_features = x.shape
+        n_states, n_neurons, _ = w.shape
+        masked = mask is not None
+        observed = mask.contiguous().view(torch.uint8) if masked else y
+        const = x.new_zeros(n_bins) if family == "bernoulli" else x.new_empty(n_bins)
+        if family != "bernoulli":
+            width = min(64, max(16, triton.next_power_of_2(n_neurons)))
+            kernels.constant_kernel[(triton.cdiv(n_bins, 64),)](
+                y, observed, std, const, n_bins, N=n_neurons, MASKED=masked, FAMILY=family,
+                BM=64, BN=width, num_warps=4,
+            )  # fmt: skip
+        precision = "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        meta = {
+            "N": n_neurons,
+            "K": n_states,
+            "F": n_features,
+            "MASKED": masked,
+            "LINK": link,
+            "PRECISION": precision,
+            # The interpreter has no inline assembly.
+            "FAST": os.environ.get("TRITON_INTERPRET", "0") != "1",
+            **tile(n_neurons, n_features, precision),
+        }
+        ll = x.new_empty(n_bins, n_states)
+        kernels.ll_kernel[(n_states, triton.cdiv(n_bins, meta["BM"]))](
+            x, w, b, y, observed, std, const, ll, n_bins, **meta
+        )
+        ctx.save_for_backward(x, w, b, y, observed, std)
+        ctx.meta = meta
+        return ll
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, w, b, y, observed, std = ctx.saved_tensors
+        meta = ctx.meta
+        n_states, n_neurons, n_features = w.shape
+        d_weight = torch.zeros_like(w).view(-1, n_features)
+        d_bias = torch.zeros_like(b)
+        n_block = max(meta["BM"], BLOCK // (n_states * n_neurons))
+        g = g.contiguous()
+        for start in range(0, x.shape[0], n_block):
+            part = slice(start, start + n_block)
+            xs, gs = x[part], g[part]
+            n = xs.shape[0]
+            d_eta = x.new_empty(n, n_states * n_neurons)
+            n_programs = triton.cdiv(n, meta["BM"])
+            sums = x.new_empty(n_programs, n_states, n_neurons)
+            grid = (n_states * triton.cdiv(n_neurons, meta["BN"]), n_programs)
+            kernels.slope_kernel[grid](
+                xs, w, b, y[part], observed[part], std, gs, d_eta, sums, n, **meta
+            )
+            d_weight.addmm_(d_eta.T, xs)
+            d_bias += sums.sum(0)
+        return None, d_weight.view_as(w), d_bias, None, None, None, None, None
+
+
+def log_likelihood(
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    counts: torch.Tensor,
+    link: str,
+    family: str,
+    mask: torch.Tensor | None,
+    noise_std: torch.Tensor | None,
+) -> torch.Tensor:
+    """Sum the log density over neurons; arguments and result as the reference.
+
+    Notes
+    -----
+    Forward memory beyond the inputs is the result. The backward holds the derivative by eta
+    for a block of time (256 MiB at most) and leaves the product with the features to cuBLAS.
+    """
+    form = {"gaussian": "identity", "bernoulli": "bernoulli"}.get(family, link)
+    std = bias.new_ones(1) if noise_std is None else noise_std.expand(bias.shape[1]).contiguous()
+    return _LogLikelihood.apply(features, weight, bias, counts, mask, std, form, family)
