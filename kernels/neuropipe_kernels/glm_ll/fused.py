@@ -22,11 +22,10 @@ def serves(features: torch.Tensor) -> bool:
 
 def tile(n_neurons: int, n_features: int, precision: str) -> dict[str, int]:
     """Choose the tile of one program and its warps; larger ones spill registers."""
-    bn = min(64, max(16, triton.next_power_of_2(n_neurons)))
+    bn = min(128, max(16, triton.next_power_of_2(n_neurons)))
     bf = min(32, max(16, triton.next_power_of_2(n_features)))
-    if precision == "tf32":
-        return {"BM": 128, "BN": bn, "BF": bf, "num_warps": 8, "num_stages": 4}
-    return {"BM": 64, "BN": bn, "BF": bf, "num_warps": 4, "num_stages": 3}
+    warps = 8 if bn > 32 else 4
+    return {"BM": 128, "BN": bn, "BF": bf, "num_warps": warps, "num_stages": 3}
 
 
 class _LogLikelihood(torch.autograd.Function):

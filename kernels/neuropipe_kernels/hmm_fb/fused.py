@@ -15,6 +15,10 @@ TILE_STATES = 32
 # Chunks that fill the device.
 LANE_TARGET = 32768
 TILE_TARGET = 4096
+# Chunks a program stacks, and its warps.
+LANES = (32, 1)
+TRANSFER_TILE = (4, 4)
+SMOOTH_TILE = (16, 2)
 # A rescaled sum may shrink by this much three times over before it leaves the dtype's range.
 SMALLEST_TRANSITION = {torch.float32: 1e-10, torch.float64: 1e-90}
 
@@ -57,7 +61,7 @@ def forward_backward(
     M = ll.new_empty(n_sequences * n, n_states, n_states)
     scale = torch.empty(n_sequences * n, **f64)
     options = {"RAGGED": ragged, "K": n_states, **wide}
-    rows, warps = (32, 1) if lanes else (4, 4)
+    rows, warps = LANES if lanes else TRANSFER_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     kernels.transfer_kernel[grid](
         ll, P, lengths, M, scale, n_bins, n, stride_P, **options, L=rows, num_warps=warps
@@ -65,7 +69,7 @@ def forward_backward(
     a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, wide)
 
     state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
-    rows, warps = (32, 1) if lanes else (16, 2)
+    rows, warps = LANES if lanes else SMOOTH_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     shares = torch.empty(n_sequences, grid[0], n_states, n_states, **f64)
     kernels.smooth_kernel[grid](
