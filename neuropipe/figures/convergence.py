@@ -1,0 +1,80 @@
+"""Course of the fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from neuropipe.errors import DataError
+from neuropipe.figures.style import drawn, new_figure, state_colors, whole_ticks, with_units
+from neuropipe.results import RunResults
+
+
+@drawn
+def plot(results: RunResults) -> Figure:
+    """Course of the model's fits, one colour a fold, one line a restart. Left: the objective
+    after each step; a filled circle ends a fit that met its criterion of convergence, a red
+    cross one that did not. Right: the distance to the best value that the fold reached, on a
+    logarithmic scale. Baselines that did not converge are named below.
+
+    Parameters
+    ----------
+    results : RunResults
+        `history` with ``objective (step)``, or ``(restart, step)``, and the attr ``converged``.
+    """
+    fits = {
+        fold: history
+        for (estimator, fold), history in sorted(results.history.items())
+        if estimator == results.model and history.sizes.get("step", 0) > 0
+    }
+    if not fits:
+        raise DataError(f"This run kept no course of the fits of {results.model}.")
+    figure = new_figure(2.6)
+    course, distance = figure.subplots(1, 2)
+    colors = state_colors(len(fits))
+    for color, (fold, history) in zip(colors, fits.items(), strict=True):
+        lines = _lines(history["objective"])
+        best = np.nanmax(lines) if np.isfinite(lines).any() else np.nan
+        for number, line in enumerate(lines):
+            step = np.flatnonzero(np.isfinite(line))
+            if not len(step):
+                continue
+            label = f"fold {fold}" if number == 0 else None
+            course.plot(step, line[step], color=color, label=label, alpha=0.9)
+            below = best - line[step]
+            distance.plot(step[below > 0], below[below > 0], color=color, alpha=0.9)
+        step = np.flatnonzero(np.isfinite(lines).any(axis=0))
+        if len(step):
+            converged = bool(history.attrs.get("converged", 0))
+            mark = (
+                {"marker": "o", "color": color}
+                if converged
+                else {"marker": "X", "color": "#c00000"}
+            )
+            end = np.nanmax(lines[:, step[-1]])
+            course.plot(step[-1], end, markersize=5, linestyle="none", zorder=3, **mark)
+    units = str(next(iter(fits.values()))["objective"].attrs.get("units", "nats"))
+    course.set(xlabel="step", ylabel=with_units("objective", units))
+    course.ticklabel_format(axis="y", useOffset=False)
+    course.legend(ncols=2 if len(fits) > 4 else 1)
+    distance.set(xlabel="step", ylabel=with_units("distance to the best", units), yscale="log")
+    for axes in (course, distance):
+        whole_ticks(axes)
+    unfinished = _unfinished_baselines(results)
+    if unfinished:
+        figure.supxlabel(f"Not converged: {', '.join(unfinished)}", fontsize=7)
+    return figure
+
+
+def _lines(objective: xr.DataArray) -> np.ndarray:
+    """Return the objective as (restart, step)."""
+    return np.atleast_2d(objective.transpose(..., "step").values.astype(float))
+
+
+def _unfinished_baselines(results: RunResults) -> list[str]:
+    return [
+        f"{estimator} (fold {fold})"
+        for (estimator, fold), history in sorted(results.history.items())
+        if estimator != results.model and not history.attrs.get("converged", 1)
+    ]
