@@ -4,6 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln, xlogy
+
+
+UNITS = {
+    "log_likelihood_per_bin": "nats/bin",
+    "bits_per_spike": "bits/spike",
+    "bits_per_bin": "bits/bin",
+}
+
+
+def poisson_log_likelihood(counts: np.ndarray, rate: np.ndarray) -> float:
+    """Return the Poisson log-likelihood, nats, of counts (bin, unit) at mean `rate` per bin."""
+    return float((xlogy(counts, rate) - rate - gammaln(counts + 1)).sum())
+
+
+def likelihood_scores(log_likelihood: float, counts: np.ndarray, rate: np.ndarray) -> dict:
+    """Return the scores that every spike model reports for held-out bins.
+
+    Parameters
+    ----------
+    log_likelihood : float, nats
+        Of all bins together.
+    counts : (bin, unit)
+        The observed held-out bins.
+    rate : (unit,)
+        Mean count a bin in the training data, the null model.
+    """
+    null = poisson_log_likelihood(counts, rate)
+    return {
+        "log_likelihood_per_bin": log_likelihood / max(len(counts), 1),
+        "bits_per_spike": bits_per_spike(log_likelihood, null, float(counts.sum())),
+    }
 
 
 def bits_per_spike(log_likelihood: float, null_log_likelihood: float, n_spikes: float) -> float:

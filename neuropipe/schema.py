@@ -68,6 +68,10 @@ NODES: dict[str, dict[str, Var]] = {
         "start_time": Var(("trial",), "s", "f", "start of the trial"),
         "stop_time": Var(("trial",), "s", "f", "end of the trial"),
     },
+    "windows": {
+        "start_time": Var(("window",), "s", "f", "start of a stretch that a fold uses"),
+        "stop_time": Var(("window",), "s", "f", "end of it"),
+    },
     "intervals/*": {
         "start_time": Var(("interval",), "s", "f", "start of the interval"),
         "stop_time": Var(("interval",), "s", "f", "end of the interval"),

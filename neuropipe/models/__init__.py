@@ -1,0 +1,72 @@
+"""The models, one line each, and the protocol that all of them and all baselines follow."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+from neuropipe.errors import ConfigError
+
+if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is imported
+    import xarray as xr
+
+    from neuropipe.schema import Recording, Var
+
+MODELS = {
+    "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
+}
+SIMULATORS = {
+    "hmm_glm": "neuropipe.models.hmm_glm.simulate:simulate",
+}
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """What the command line asks of a model or a baseline.
+
+    ``reads`` names the nodes it needs, ``writes`` the variables of `transform`, ``learns`` those
+    of ``parameters_``; ``config`` is a frozen pydantic model.
+    """
+
+    reads: ClassVar[tuple[str, ...]]
+    writes: ClassVar[Mapping[str, Var]]
+    learns: ClassVar[Mapping[str, Var]]
+    config: Any
+    parameters_: xr.Dataset
+    history_: xr.Dataset
+
+    def fit(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        seed: int,
+        device: str = "auto",
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Learn from the recordings' windows."""
+
+    def transform(self, recording: Recording) -> xr.Dataset:
+        """Return estimates, named by ``writes``."""
+
+    def score(self, recording: Recording) -> dict[str, float]:
+        """Return scores, named and with units in `metrics.UNITS`."""
+
+    def save(self, path: Path) -> None:
+        """Write the fitted estimator into a folder."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read it back."""
+
+
+def resolve(name: str, registry: Mapping[str, str] = MODELS) -> Any:
+    """Return what a registry names; an unknown name lists the known and the nearest."""
+    if name not in registry:
+        near = get_close_matches(name, registry, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"models: unknown name {name!r}{hint}; known are {', '.join(registry)}")
+    module, attribute = registry[name].split(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""Brain states over time, and the interactions of neurons in each: HMM-GLM (Li et al. 2024)."""

@@ -7,7 +7,6 @@ sequences laid end to end, R restarts; W weight (R, S, N, F), b bias (R, S, N), 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -52,7 +51,8 @@ class Form:
     link: str = "sigmoid"
     share_bias: bool = True
     prior_sd: float | None = None  # of W_s around their mean over states; None: flat
-    ridge_sd: float = 10.0  # of every weight around zero: keeps separable neurons finite
+    ridge_sd: float = 5.0  # of every weight around zero: keeps separable neurons finite
+    pseudo_count: float = 1.0  # added to every expected transition and first state
 
 
 class Posterior(NamedTuple):
@@ -135,17 +135,16 @@ def e_step(batch: Batch, parameters: Parameters, form: Form) -> Posterior:
     )
 
 
-def prior_mean(weight: Tensor, form: Form) -> Tensor:
-    """Return W_0, the mean over states, which maximises the Gaussian prior given W."""
-    return weight.mean(1, keepdim=True)
-
-
-def log_prior(weight: Tensor, centre: Tensor, form: Form) -> Tensor:
-    """Return the log prior of W per restart, up to a constant: W_s ~ N(W_0, sd^2), (R,)."""
+def log_prior(parameters: Parameters, form: Form) -> Tensor:
+    """Return the log prior per restart, up to a constant: W_s ~ N(W_0, sd^2), Dirichlet chain."""
+    weight = parameters.weight
     value = -0.5 * (weight / form.ridge_sd).square().sum((1, 2, 3))
     if form.prior_sd is not None:
-        value = value - 0.5 * ((weight - centre) / form.prior_sd).square().sum((1, 2, 3))
-    return value.double()
+        # W_0, the mean over states, is the value that maximises the prior
+        offset = weight - weight.mean(1, keepdim=True)
+        value = value - 0.5 * (offset / form.prior_sd).square().sum((1, 2, 3))
+    chain = parameters.transition.double().log().sum((1, 2)) + parameters.initial.double().log().sum(1)
+    return value.double() + form.pseudo_count * chain
 
 
 def m_step(
@@ -159,25 +158,24 @@ def m_step(
     gamma = posterior.state_probability.to(parameters.weight.dtype)
     gamma = gamma * batch.observed[:, None, None]
     weight, bias = ascend(batch, gamma, parameters, form, n_steps)
-    transition, initial = chain_update(posterior, parameters)
+    transition, initial = chain_update(posterior, parameters, form)
     noise_std = parameters.noise_std
     if form.family == "gaussian":
         noise_std = residual_std(batch, gamma, weight, bias)
     return Parameters(weight, bias, transition, initial, noise_std)
 
 
-def chain_update(posterior: Posterior, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Return the maximising transition matrix and initial distribution (closed form)."""
+def chain_update(
+    posterior: Posterior, parameters: Parameters, form: Form
+) -> tuple[Tensor, Tensor]:
+    """Return the maximising transition matrix and initial distribution (closed form).
+
+    One pseudo-count an entry keeps a transition that the training data lack possible: without it a
+    single such transition in held-out data would cost tens of nats.
+    """
     dtype = parameters.transition.dtype
-    leaving = posterior.transition_count.sum(2, keepdim=True)
-    # a state that is never left keeps its row: there is nothing to learn it from
-    transition = torch.where(
-        leaving > 0,
-        posterior.transition_count / leaving.clamp_min(torch.finfo(torch.float64).tiny),
-        parameters.transition.double(),
-    )
-    transition = transition.clamp_min(1e-12)
-    initial = posterior.first_state.clamp_min(1e-12)
+    transition = posterior.transition_count + form.pseudo_count
+    initial = posterior.first_state + form.pseudo_count
     return (
         (transition / transition.sum(2, keepdim=True)).to(dtype),
         (initial / initial.sum(1, keepdim=True)).to(dtype),
@@ -205,8 +203,8 @@ def expectation_maximization(
     max_iterations: int,
     tolerance: float,
     n_steps: int = 3,
-    start: int = 0,
-    report: Callable[[int, Parameters, Tensor], None] | None = None,
+    trace: list[Tensor] | None = None,
+    report: Callable[[int, Parameters, list[Tensor], Tensor], None] | None = None,
 ) -> Fit:
     """Fit by EM on all sequences together, every restart in the same tensors.
 
@@ -224,32 +222,32 @@ def expectation_maximization(
         Converged when the objective rises by less than this, in nats per observed bin.
     n_steps : int
         Quasi-Newton steps in an M-step.
-    start : int
-        Number of iterations already done, when resumed from a checkpoint.
+    trace : list of (R,), optional
+        Objectives of the iterations already done, when resumed from a checkpoint.
     report : callable, optional
-        Called with (iteration, parameters before its M-step, objective (R,)).
+        Called after each E-step with (iteration, parameters, objectives before, objective (R,)).
 
     Notes
     -----
-    Time a iteration grows as T * S * N * F * R, memory as T * (F + N + R * S). The authors fit one
-    sequence at a time and forget it; batch EM of the same model is the departure that closes most
-    of their gap to the true parameters.
+    Time an iteration grows as T * S * N * F * R, memory as T * (F + N + R * S). The authors fit
+    one sequence at a time and forget it; batch EM of the same model is the departure that closes
+    most of their gap to the true parameters.
     """
     n_bins = max(int(batch.observed.sum()), 1)
-    trace: list[Tensor] = []
+    trace = list(trace or [])
     converged = torch.zeros(parameters.weight.shape[0], dtype=torch.bool)
-    for iteration in range(start, max_iterations):
+    while len(trace) < max_iterations:
         posterior = e_step(batch, parameters, form)
-        centre = prior_mean(parameters.weight, form)
-        objective = posterior.log_evidence + log_prior(parameters.weight, centre, form)
-        trace.append(objective.cpu())
+        objective = (posterior.log_evidence + log_prior(parameters, form)).cpu()
         if report:
-            report(iteration, parameters, objective.cpu())
+            report(len(trace), parameters, trace, objective)
+        trace.append(objective)
         if len(trace) > 1:
             converged = (trace[-1] - trace[-2]) < tolerance * n_bins
             if bool(converged.all()):
                 break
-        parameters = m_step(batch, parameters, posterior, form, n_steps)
+        if len(trace) < max_iterations:
+            parameters = m_step(batch, parameters, posterior, form, n_steps)
     return Fit(parameters, torch.stack(trace), converged)
 
 
@@ -319,9 +317,3 @@ def fisher_errors(
             error = inverse.diagonal().sqrt().cpu()
             weight_se[s, n], bias_se[s, n] = error[:-1], error[-1]
     return weight_se, bias_se
-
-
-def perplexity(probability: Tensor) -> float:
-    """Return the effective number of states in use, exp of the entropy of mean occupancy."""
-    share = probability.mean(0).double().clamp_min(1e-300)
-    return math.exp(-float((share * share.log()).sum()))

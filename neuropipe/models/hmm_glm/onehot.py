@@ -237,7 +237,7 @@ def empirical_bayes(batch: Batch, parameters: Parameters, form: Form) -> tuple[P
             quadratic(batch, gamma, parameters, form), sites, prior, form.share_bias
         )
         prior = edges.prior
-        transition, initial = chain_update(posterior, parameters)
+        transition, initial = chain_update(posterior, parameters, form)
         like = parameters.weight
         parameters = Parameters(
             edges.mean[None].to(like), edges.bias[None].to(like), transition, initial,

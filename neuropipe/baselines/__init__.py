@@ -1,0 +1,8 @@
+"""Baselines, one line each: the same protocol and folds as the models that they stand beside."""
+
+BASELINES = {
+    "homogeneous_rate": "neuropipe.baselines.homogeneous_rate:HomogeneousRate",
+    "poisson_glm": "neuropipe.baselines.poisson_glm:PoissonGLM",
+    "gaussian_glm": "neuropipe.baselines.poisson_glm:GaussianGLM",
+    "poisson_hmm": "neuropipe.baselines.poisson_hmm:PoissonHMM",
+}

@@ -1,0 +1,254 @@
+"""Sequences of observations cut from recordings, and what is learned of them before a fit.
+
+The HMM-GLM and its baselines read through this one door, so they see the same bins, the same
+units and the same scaling of covariates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.batching.windows import window_edges, window_slices
+from neuropipe.errors import DataError
+from neuropipe.schema import Recording, validate
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which part of a recording is explained, and by what.
+
+    Attributes
+    ----------
+    observations : str
+        Node: ``counts``, ``calcium/<series>``, or ``trials`` (one observation a trial).
+    response : str, optional
+        Variable of that node, where it has several; for trials the column.
+    covariates : tuple of str
+        Variables of node ``behavior``, or columns of ``trials``.
+    missing_covariates : {"refuse", "mask"}
+        What a NaN in a covariate does: stop with its name, or leave the bin out.
+    min_spikes : int
+        A unit with fewer in the training data is left out; 0 keeps all.
+    """
+
+    observations: str = "counts"
+    response: str | None = None
+    covariates: tuple[str, ...] = ()
+    missing_covariates: Literal["refuse", "mask"] = "refuse"
+    min_spikes: int = 10
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the door learned from the training data, and applies to all others."""
+
+    unit: np.ndarray  # (unit,) identifiers that are modelled
+    bin_width_s: float
+    rate: np.ndarray  # (unit,) mean observation a bin
+    covariate_mean: np.ndarray  # (covariate,)
+    covariate_sd: np.ndarray  # (covariate,)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One uninterrupted sequence of observations."""
+
+    session: str
+    window: int
+    time: np.ndarray  # (bin,) s
+    counts: np.ndarray  # (bin, unit)
+    covariates: np.ndarray  # (bin, covariate)
+    observed: np.ndarray = field(repr=False)  # (bin,) bool
+
+
+def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> list[Stretch]:
+    """Cut a recording into its windows, and read each from the store.
+
+    Parameters
+    ----------
+    recording : DataTree
+        Prepared; only what lies in its node `windows` (or trials) is read.
+    source : Source
+        Names the node, response and covariates.
+    unit : (unit,), optional
+        Identifiers to read; all by default.
+
+    Raises
+    ------
+    DataError
+        If values are NaN, units differ from those of the training data, or nothing is left.
+    """
+    if source.observations == "trials":
+        return [_trial_sequence(recording, source)]
+    validate(recording, source.observations)
+    session = recording.attrs.get("session", "")
+    node = recording[source.observations].to_dataset()
+    array = _response(node, source)
+    if unit is not None:
+        missing = set(unit) - set(array[array.dims[1]].values)
+        if missing:
+            raise DataError(
+                f"session {session}: units {sorted(missing)} of the training data are absent; "
+                "sessions that are fitted together must share their units"
+            )
+        array = array.sel({array.dims[1]: unit})
+    time = node["time"].values
+    values = np.asarray(array.values)
+    covariates = _covariates(recording, source, time)
+    observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
+    out = []
+    for number, part in enumerate(window_slices(time, window_edges(recording, time), session)):
+        counts = values[part].astype(float)
+        seen = observed[part].copy()
+        if not np.isfinite(counts[seen]).all():
+            raise DataError(
+                f"session {session}: {source.observations}/{array.name} is NaN between "
+                f"{time[part][0]:g} and {time[part][-1]:g} s; mark such bins in `observed`"
+            )
+        counts[~seen] = 0.0
+        block = covariates[part]
+        lost = ~np.isfinite(block).all(1)
+        if lost.any() and source.missing_covariates == "refuse":
+            column = int(np.flatnonzero(~np.isfinite(block).all(0))[0])
+            raise DataError(
+                f"session {session}: covariate {source.covariates[column]!r} is NaN in "
+                f"{int(lost.sum())} of {len(lost)} bins of window {number}; say "
+                "missing_covariates: mask to leave those bins out, or drop the covariate"
+            )
+        seen &= ~lost
+        out.append(Stretch(session, number, time[part], counts, block, seen))
+    return out
+
+
+def fit_scaling(
+    training: Sequence[Stretch], unit: np.ndarray, width: float, source: Source
+) -> tuple[Scaling, np.ndarray]:
+    """Choose units and scale covariates by the training data alone.
+
+    Returns
+    -------
+    scaling : Scaling
+        To be kept beside the weights.
+    keep : (unit,), bool
+        Units of the training stretches that are modelled.
+    """
+    total = sum(s.counts[s.observed].sum(0) for s in training)
+    n_bins = sum(int(s.observed.sum()) for s in training)
+    keep = np.ones(len(unit), dtype=bool)
+    if source.min_spikes:
+        keep = np.asarray(total) >= source.min_spikes
+    if not keep.any() or n_bins == 0:
+        raise DataError(
+            f"none of {len(unit)} units has {source.min_spikes} spikes in {n_bins} observed "
+            "training bins; lower min_spikes or use more data"
+        )
+    block = np.concatenate([s.covariates[s.observed] for s in training])
+    mean = block.mean(0)
+    sd = block.std(0)
+    return (
+        Scaling(unit[keep], width, np.asarray(total)[keep] / n_bins, mean, np.where(sd > 0, sd, 1)),
+        keep,
+    )
+
+
+def select_columns(parts: Sequence[Stretch], keep: np.ndarray) -> list[Stretch]:
+    """Return the stretches with the kept units only, (unit,) bool."""
+    return [replace(part, counts=part.counts[:, keep]) for part in parts]
+
+
+def units_of(recordings: Sequence[Recording], source: Source) -> tuple[np.ndarray, float]:
+    """Return the unit identifiers that all recordings share, and the bin width in s."""
+    if source.observations == "trials":
+        return np.array([0]), float("nan")
+    unit: np.ndarray | None = None
+    width = float("nan")
+    for recording in recordings:
+        validate(recording, source.observations)
+        node = recording[source.observations].to_dataset()
+        array = _response(node, source)
+        own = array[array.dims[1]].values
+        unit = own if unit is None else unit[np.isin(unit, own)]
+        step = array.attrs.get("bin_width_s", float(np.median(np.diff(node["time"].values))))
+        if np.isfinite(width) and abs(width - step) > 1e-9:
+            raise DataError(
+                f"session {recording.attrs.get('session')} has bins of {step:g} s, others "
+                f"of {width:g} s; bin all sessions alike"
+            )
+        width = float(step)
+    if unit is None or len(unit) == 0:
+        raise DataError("sessions: they share no unit; fit them one by one")
+    return unit, width
+
+
+def _response(node: xr.Dataset, source: Source) -> xr.DataArray:
+    names = [n for n in node.data_vars if node[n].ndim == 2]
+    name = source.response or ("spike_count" if "spike_count" in names else None)
+    name = name or (str(names[0]) if len(names) == 1 else None)
+    if name not in node:
+        raise DataError(
+            f"response {name!r} is not in node {source.observations}; it has "
+            f"{', '.join(map(str, names))}; say which one in `response`"
+        )
+    return node[name]
+
+
+def _covariates(recording: Recording, source: Source, time: np.ndarray) -> np.ndarray:
+    if not source.covariates:
+        return np.zeros((len(time), 0))
+    validate(recording, "behavior")
+    node = recording["behavior"].to_dataset()
+    if not np.array_equal(node["time"].values, time):
+        raise DataError(
+            "node behavior is not on the clock of the counts; add the step "
+            "resample_behavior to preprocess"
+        )
+    return np.stack([_column(node, name, "behavior") for name in source.covariates], 1)
+
+
+def _column(node: xr.Dataset, name: str, where: str) -> np.ndarray:
+    if name not in node:
+        raise DataError(
+            f"no {name!r} in node {where}; it has {', '.join(map(str, node.data_vars))}"
+        )
+    return np.asarray(node[name].values, dtype=float)
+
+
+def _trial_sequence(recording: Recording, source: Source) -> Stretch:
+    """Return one session's trials as one sequence, trials outside of the windows left out."""
+    validate(recording, "trials")
+    node = recording["trials"].to_dataset()
+    session = recording.attrs.get("session", "")
+    if source.response is None:
+        raise DataError("observations trials needs `response`, the column to explain")
+    start = node["start_time"].values
+    inside = np.ones(len(start), dtype=bool)
+    if "windows" in recording.children:
+        inside = np.zeros(len(start), dtype=bool)
+        for a, b in window_edges(recording, start):
+            inside |= (start >= a) & (start < b)
+    response = _column(node, source.response, "trials")[inside, None]
+    covariates = np.stack([_column(node, n, "trials") for n in source.covariates], 1)[inside] if (
+        source.covariates
+    ) else np.zeros((int(inside.sum()), 0))  # fmt: skip
+    observed = np.isfinite(response[:, 0]) & np.isfinite(covariates).all(1)
+    if source.missing_covariates == "refuse" and not np.isfinite(covariates).all():
+        raise DataError(f"session {session}: NaN in covariates of trials; see missing_covariates")
+    if len(response) == 0:
+        raise DataError(f"session {session}: no trial lies inside the fold's windows")
+    response = np.where(np.isfinite(response), response, 0.0)
+    return Stretch(session, 0, start[inside], response, covariates, observed)
+
+
+def training_sequences(
+    recordings: Sequence[Recording], source: Source
+) -> tuple[list[Stretch], Scaling]:
+    """Read the windows of several sessions, with units and scaling chosen by them alone."""
+    unit, width = units_of(recordings, source)
+    parts = [stretch for r in recordings for stretch in stretches(r, source, unit)]
+    scaling, keep = fit_scaling(parts, unit, width, source)
+    return select_columns(parts, keep), scaling

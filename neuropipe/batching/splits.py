@@ -1,0 +1,192 @@
+"""Folds without leaks: by trial, by block of time with a gap, by session or by subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neuropipe.batching.windows import cut_evenly
+from neuropipe.errors import DataError
+from neuropipe.runtime import generator
+from neuropipe.schema import Recording
+
+Windows = dict[str, list[list[float]]]
+
+
+def make_splits(
+    recordings: Mapping[str, Recording],
+    *,
+    by: str,
+    folds: int,
+    seed: int,
+    buffer_s: float = 0.0,
+    window_s: float | None = None,
+    blocks_per_fold: int = 1,
+) -> dict[str, Any]:
+    """Divide sessions into folds, each with a training and a held-out side.
+
+    Parameters
+    ----------
+    recordings : mapping of session to DataTree
+        Prepared recordings with node `counts` (or another node with `time`); ``by="trial"`` needs
+        node `trials`.
+    by : {"trial", "block", "session", "subject"}
+        What is held out together.
+    folds : int
+        At least 2.
+    seed : int
+        Shuffles trials, sessions or subjects.
+    buffer_s : float
+        Training data nearer than this to held-out data are left out.
+    window_s : float, optional
+        Length of the windows that a recording without trials is cut to; by default one window a
+        block.
+    blocks_per_fold : int
+        For ``by="block"``: how many separate stretches a fold holds out, spread over the session.
+
+    Returns
+    -------
+    dict
+        ``by``, ``seed``, ``buffer_s`` and ``folds``: a list of ``{"train": {session: [[start,
+        stop], ...]}, "test": {...}}``, times in s.
+
+    Raises
+    ------
+    DataError
+        When there are fewer trials, blocks, sessions or subjects than folds, or when a fold's
+        training side is empty.
+    """
+    windows = {name: _windows(rec, by, window_s) for name, rec in recordings.items()}
+    groups = _groups(recordings, windows, by, folds, seed, blocks_per_fold)
+    out = []
+    for fold in range(folds):
+        train: Windows = {}
+        test: Windows = {}
+        for name, edges in windows.items():
+            held = edges[groups[name] == fold]
+            kept = trim(edges[groups[name] != fold], held, buffer_s)
+            if len(held):
+                test[name] = held.tolist()
+            if len(kept):
+                train[name] = kept.tolist()
+        if not train or not test:
+            side = "training" if not train else "held-out"
+            raise DataError(
+                f"split by {by}: fold {fold} has no {side} data; use fewer folds, a shorter "
+                f"buffer_s (now {buffer_s:g} s) or more data"
+            )
+        out.append({"train": train, "test": test})
+    splits = {"by": by, "seed": seed, "buffer_s": buffer_s, "folds": out}
+    check_splits(splits)
+    return splits
+
+
+def trim(kept: np.ndarray, held: np.ndarray, buffer_s: float) -> np.ndarray:
+    """Cut from the windows `kept` all that lies within `buffer_s` of a window of `held`.
+
+    Both are (window, 2), s. A window may fall into several pieces or vanish.
+    """
+    pieces = [tuple(row) for row in kept]
+    for start, stop in held:
+        low, high = start - buffer_s, stop + buffer_s
+        cut = []
+        for a, b in pieces:
+            if b <= low or a >= high:
+                cut.append((a, b))
+                continue
+            if a < low:
+                cut.append((a, low))
+            if b > high:
+                cut.append((high, b))
+        pieces = cut
+    return np.array(pieces, dtype=float).reshape(-1, 2)
+
+
+def check_splits(splits: Mapping[str, Any]) -> None:
+    """Raise DataError if any time is on both sides of a fold, or within its buffer."""
+    buffer_s = splits["buffer_s"]
+    for number, fold in enumerate(splits["folds"]):
+        for session, held in fold["test"].items():
+            kept = np.array(fold["train"].get(session, [])).reshape(-1, 2)
+            for start, stop in held:
+                near = (kept[:, 0] < stop + buffer_s - 1e-9) & (kept[:, 1] > start - buffer_s + 1e-9)
+                if near.any():
+                    raise DataError(
+                        f"split: fold {number}, session {session}: held-out {start:g} to {stop:g} "
+                        f"s lies within {buffer_s:g} s of training data"
+                    )
+
+
+def _extent(recording: Recording) -> tuple[float, float]:
+    time = recording["counts"]["time"].values
+    if len(time) < 2:
+        raise DataError(
+            f"session {recording.attrs.get('session')}: {len(time)} bins in node counts, expected "
+            "at least 2"
+        )
+    half = (time[1] - time[0]) / 2
+    return float(time[0] - half), float(time[-1] + half)
+
+
+def _windows(recording: Recording, by: str, window_s: float | None) -> np.ndarray:
+    """Return the windows that a session is made of, (window, 2), s."""
+    if "trials" in recording.children:
+        node = recording["trials"]
+        return np.stack([node["start_time"].values, node["stop_time"].values], 1).astype(float)
+    if by == "trial":
+        nodes = ", ".join(sorted(recording.children))
+        raise DataError(
+            f"session {recording.attrs.get('session')}: a split by trial needs node trials, found "
+            f"{nodes}; add the step cut_trials to preprocess, or split by block"
+        )
+    start, stop = _extent(recording)
+    return cut_evenly(start, stop, window_s) if window_s else np.array([[start, stop]])
+
+
+def _groups(
+    recordings: Mapping[str, Recording],
+    windows: dict[str, np.ndarray],
+    by: str,
+    folds: int,
+    seed: int,
+    blocks_per_fold: int,
+) -> dict[str, np.ndarray]:
+    """Return the fold of every window of every session."""
+    rng = generator(seed, "splits")
+    if by == "trial":
+        return {
+            name: rng.permutation(_deal(len(edges), folds, f"session {name}: trials"))
+            for name, edges in windows.items()
+        }
+    if by == "block":
+        out = {}
+        for name, edges in windows.items():
+            if len(edges) == 1:
+                edges = cut_evenly(*edges[0], (edges[0, 1] - edges[0, 0]) / (folds * blocks_per_fold))
+                windows[name] = edges
+            _enough(len(edges), folds, f"session {name}: windows")
+            block = np.arange(len(edges)) * folds * blocks_per_fold // len(edges)
+            out[name] = block % folds
+        return out
+    keys = {
+        name: name if by == "session" else rec.attrs.get("subject", name)
+        for name, rec in recordings.items()
+    }
+    unique = sorted(set(keys.values()))
+    dealt = rng.permutation(_deal(len(unique), folds, f"{by}s"))
+    fold_of = dict(zip(unique, dealt, strict=True))
+    return {name: np.full(len(windows[name]), fold_of[keys[name]]) for name in recordings}
+
+
+def _enough(found: int, folds: int, what: str) -> None:
+    if found < folds:
+        raise DataError(
+            f"split: {what}: found {found}, expected at least one a fold ({folds}); use fewer folds"
+        )
+
+
+def _deal(n: int, folds: int, what: str) -> np.ndarray:
+    _enough(n, folds, what)
+    return np.arange(n) % folds

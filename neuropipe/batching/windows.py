@@ -1,0 +1,85 @@
+"""Stretches of a recording: where a fold may look, and how an array is cut to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.errors import DataError
+from neuropipe.schema import Recording
+
+
+def attach_windows(recording: Recording, windows: Sequence[Sequence[float]]) -> Recording:
+    """Return the recording with a node `windows`; models see nothing outside of it.
+
+    Parameters
+    ----------
+    recording : DataTree
+        Left as it is.
+    windows : sequence of (start, stop), s
+        Half open, from session start.
+    """
+    edges = np.asarray(windows, dtype=float).reshape(-1, 2)
+    node = xr.Dataset(
+        {
+            "start_time": ("window", edges[:, 0], {"units": "s"}),
+            "stop_time": ("window", edges[:, 1], {"units": "s"}),
+        }
+    )
+    out = recording.copy()
+    out["windows"] = xr.DataTree(node)
+    return out
+
+
+def window_edges(recording: Recording, time: np.ndarray) -> np.ndarray:
+    """Return the stretches that a model may use, (window, 2), s.
+
+    They are the node `windows` where a fold has set it, else the trials, else the whole.
+    """
+    for name in ("windows", "trials"):
+        if name in recording.children:
+            node = recording[name]
+            edges = np.stack([node["start_time"].values, node["stop_time"].values], 1)
+            return edges.astype(float)
+    half = np.median(np.diff(time)) / 2 if len(time) > 1 else 0.5
+    return np.array([[time[0] - half, time[-1] + half]])
+
+
+def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> list[slice]:
+    """Return the positions on `time` that fall into each window, empty windows left out.
+
+    Parameters
+    ----------
+    time : (time,), s
+        Increasing.
+    edges : (window, 2), s
+        Half-open stretches.
+    session : str
+        Named in errors.
+
+    Raises
+    ------
+    DataError
+        If no window holds a single sample.
+    """
+    first = np.searchsorted(time, edges[:, 0], side="left")
+    last = np.searchsorted(time, edges[:, 1], side="left")
+    out = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True) if b > a]
+    if not out:
+        span = f"{time[0]:.3f} to {time[-1]:.3f} s" if len(time) else "no time at all"
+        raise DataError(
+            f"session {session or 'unnamed'}: none of {len(edges)} windows holds a sample; data "
+            f"cover {span}, windows {edges.min() if edges.size else float('nan'):.3f} to "
+            f"{edges.max() if edges.size else float('nan'):.3f} s; check the trial table's clock"
+        )
+    return out
+
+
+def cut_evenly(start: float, stop: float, length: float) -> np.ndarray:
+    """Cut a stretch into consecutive windows of equal length, (window, 2), s; the rest is left."""
+    n = max(int(np.floor((stop - start) / length + 1e-9)), 1)
+    edges = start + length * np.arange(n + 1)
+    edges[-1] = min(edges[-1], stop)
+    return np.stack([edges[:-1], edges[1:]], 1)

@@ -1,0 +1,222 @@
+"""The run configuration: what is analysed and how; unknown keys are refused with a hint."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from neuropipe.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Names that a run may use; kept as text because this module is read while the job graph is built.
+PARAMETERS = {
+    "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
+    "homogeneous_rate": "neuropipe.baselines.homogeneous_rate:Config",
+    "poisson_glm": "neuropipe.baselines.poisson_glm:Config",
+    "gaussian_glm": "neuropipe.baselines.poisson_glm:Config",
+    "poisson_hmm": "neuropipe.baselines.poisson_hmm:Config",
+}
+NAME = r"^[a-z0-9][a-z0-9_]*$"
+
+
+class Frozen(BaseModel):
+    """A block of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(Frozen):
+    """One data set of the study."""
+
+    manifest: str = Field(description="Path of its manifest (.yaml), from the working folder.")
+    sessions: tuple[str, ...] | Literal["all"] = Field(
+        "all", description="Session ids of the manifest to use."
+    )
+    optional: bool = Field(
+        False, description="Leave it out, with one line, when it cannot be fetched."
+    )
+    accept_terms: bool = Field(False, description="You have read and accept the data's terms.")
+    preprocess: tuple[dict[str, Any], ...] = Field(
+        (), description="Steps in order: {step: name, parameters...}."
+    )
+
+    @field_validator("preprocess")
+    @classmethod
+    def _named(cls, steps: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for number, step in enumerate(steps):
+            if "step" not in step:
+                raise ValueError(f"step {number} lacks the key 'step': {step}")
+        return steps
+
+
+class Split(Frozen):
+    """How held-out data are chosen."""
+
+    by: Literal["trial", "block", "session", "subject"] = Field(
+        description="What is held out together."
+    )
+    folds: int = Field(5, ge=2)
+    buffer_s: float = Field(
+        0.0, ge=0, description="Training data nearer than this to held-out data are left out."
+    )
+    window_s: float | None = Field(
+        None, gt=0, description="Length of windows that a recording without trials is cut to."
+    )
+    blocks_per_fold: int = Field(1, ge=1, description="Separate stretches that a fold holds out.")
+
+
+class Run(Frozen):
+    """One model on one data set, with its baselines."""
+
+    model: str = Field(description="Name of the model.")
+    dataset: str = Field(description="Key under `datasets`.")
+    seed: int = Field(ge=0, description="Of splits, restarts and bootstraps.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters of the model; see its config."
+    )
+    split: Split
+    baselines: dict[str, dict[str, Any]] | tuple[str, ...] = Field(
+        (), description="Names of baselines, or a mapping of name to parameters."
+    )
+    figures: tuple[str, ...] | Literal["all"] = "all"
+    tables: tuple[str, ...] | Literal["all"] = "all"
+
+    def estimators(self) -> dict[str, dict[str, Any]]:
+        """Return parameters by estimator: the model first, then its baselines.
+
+        A baseline takes the model's value of every setting that both have (observations,
+        covariates, history), so that they explain the same data by the same means.
+        """
+        given = self.baselines
+        own = given if isinstance(given, dict) else {name: {} for name in given}
+        baselines = {}
+        for name, parameters in own.items():
+            fields = parameters_class(name).model_fields
+            shared = {key: value for key, value in self.parameters.items() if key in fields}
+            baselines[name] = {**shared, **parameters}
+        return {self.model: self.parameters, **baselines}
+
+
+class Study(Frozen):
+    """A whole configuration file."""
+
+    study: str = Field(description="Name of the study, shown in the report.", pattern=NAME)
+    title: str = Field("", description="One line for the head of the report.")
+    datasets: dict[str, Dataset]
+    runs: dict[str, Run]
+
+    @field_validator("datasets", "runs")
+    @classmethod
+    def _plain_names(cls, blocks: dict[str, Any]) -> dict[str, Any]:
+        for name in blocks:
+            if not name.replace("_", "a").isalnum() or not name.isascii():
+                raise ValueError(f"{name!r} names files: use letters, digits and _ only")
+        return blocks
+
+
+def build(cls: type[Model], mapping: Mapping[str, Any], where: str) -> Model:
+    """Make a block of configuration, or say what is wrong, where, and what was meant.
+
+    Parameters
+    ----------
+    cls : pydantic model
+        The block.
+    mapping : mapping
+        As read from YAML or JSON.
+    where : str
+        Place named in the error, such as ``config.yaml: runs.arena``.
+
+    Raises
+    ------
+    ConfigError
+        With every fault in one message.
+    """
+    try:
+        return cls.model_validate(dict(mapping))
+    except ValidationError as error:
+        faults = [_sentence(fault, cls) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(faults)) from None
+
+
+def _sentence(fault: Any, cls: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(cls, fault["loc"][:-1])
+        return f"unknown key {place!r}" + _hint(str(fault["loc"][-1]), known)
+    found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+    return f"{place or 'block'}: {fault['msg']}{found}"
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(known)}"
+
+
+def _fields_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the known keys of the block that a fault lies in."""
+    here: Any = cls
+    for part in path:
+        field = getattr(here, "model_fields", {}).get(part)
+        if field is None:
+            continue  # the name of an entry in a mapping
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if inner:
+            here = inner[0]
+    return list(here.model_fields)
+
+
+def parameters_class(name: str) -> type[BaseModel]:
+    """Return the class of an estimator's parameters, torch not imported."""
+    if name not in PARAMETERS:
+        raise ConfigError(f"unknown model or baseline {name!r}{_hint(name, list(PARAMETERS))}")
+    module, attribute = PARAMETERS[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check_run(name: str, run: Run, study: Study, where: str) -> None:
+    """Check what a run refers to: its data set, its estimators and their parameters."""
+    if run.dataset not in study.datasets:
+        raise ConfigError(
+            f"{where}: runs.{name}.dataset: no data set {run.dataset!r}"
+            + _hint(run.dataset, list(study.datasets))
+        )
+    for estimator, parameters in run.estimators().items():
+        place = f"{where}: runs.{name}.{'parameters' if estimator == run.model else 'baselines'}"
+        try:
+            build(parameters_class(estimator), parameters, f"{place} of {estimator}")
+        except ConfigError as error:
+            message = str(error)
+            raise ConfigError(message if place in message else f"{place}: {message}") from None
+
+
+def check_study(mapping: Mapping[str, Any], where: str = "config") -> Study:
+    """Return a whole configuration, checked down to every model's parameters.
+
+    Raises
+    ------
+    ConfigError
+        With the place, the key and the nearest match.
+    """
+    study = build(Study, mapping, where)
+    for name, run in study.runs.items():
+        check_run(name, run, study, where)
+    return study
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a configuration file."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return check_study(content, path.name)

@@ -1,0 +1,1 @@
+def fit_faithful(*a, **k): raise NotImplementedError

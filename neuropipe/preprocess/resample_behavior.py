@@ -1,0 +1,101 @@
+"""Behaviour on its own clocks to the clock of the counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.errors import DataError
+from neuropipe.schema import Recording, validate
+
+
+def resample_behavior(
+    recording: Recording, *, signals: list[str], max_gap_s: float = 0.25
+) -> Recording:
+    """Write node `behavior`: the wanted signals on the bins of node `counts`.
+
+    Parameters
+    ----------
+    recording : DataTree
+        With node `counts` and families ``behavior/<series>``.
+    signals : list of str
+        ``"series"`` for every variable of a series, or ``"series/variable"``; numeric only.
+    max_gap_s : float
+        A bin whose nearest finite samples on both sides are further apart than this is NaN:
+        missing stays missing.
+
+    Notes
+    -----
+    A signal faster than the bins is averaged inside each bin, so that nothing aliases; a slower
+    one is interpolated linearly. A column of several dimensions becomes one signal a dimension.
+
+    Raises
+    ------
+    DataError
+        For an unknown series, or when the result would be NaN everywhere.
+    """
+    validate(recording, "counts")
+    counts = recording["counts"]
+    grid = counts["time"].values
+    width = float(counts["spike_count"].attrs["bin_width_s"])
+    available = sorted(recording["behavior"].children) if "behavior" in recording.children else []
+    out = xr.Dataset(coords={"time": ("time", grid, {"units": "s"})})
+    for signal in signals:
+        series, _, variable = signal.partition("/")
+        if series not in available:
+            raise DataError(
+                f"resample_behavior: no series {series!r} in session "
+                f"{recording.attrs.get('session')}; it has {', '.join(available) or 'none'}"
+            )
+        node = recording[f"behavior/{series}"].to_dataset()
+        names = [variable] if variable else [str(n) for n in node.data_vars]
+        for name in names:
+            if name not in node:
+                raise DataError(
+                    f"resample_behavior: series {series!r} has {', '.join(map(str, node.data_vars))}"
+                    f", not {name!r}"
+                )
+            for label, column in _columns(series, name, node[name]):
+                values = onto_grid(node["time"].values, column, grid, width, max_gap_s)
+                if np.isnan(values).all():
+                    raise DataError(
+                        f"resample_behavior: {signal} has no sample within {max_gap_s:g} s of any "
+                        "bin; check its clock"
+                    )
+                out[label] = ("time", values, {"units": node[name].attrs.get("units", "1")})
+    result = recording.copy()
+    children = {n: c for n, c in recording["behavior"].children.items()} if available else {}
+    # the series keep their own clocks, so they move aside of the node that now has one
+    result["behavior"] = xr.DataTree(out)
+    for name, child in children.items():
+        result[f"behavior_source/{name}"] = child.copy()
+    return result
+
+
+def _columns(series: str, name: str, array: xr.DataArray) -> list[tuple[str, np.ndarray]]:
+    label = series if name == series else f"{series}_{name}"
+    values = np.asarray(array.values, dtype=float)
+    if values.ndim == 1:
+        return [(label, values)]
+    axes = array[array.dims[1]].values if array.dims[1] in array.coords else range(values.shape[1])
+    return [(f"{label}_{axis}", values[:, i]) for i, axis in enumerate(axes)]
+
+
+def onto_grid(
+    time: np.ndarray, values: np.ndarray, grid: np.ndarray, width: float, max_gap_s: float
+) -> np.ndarray:
+    """Return `values` on the bins `grid` of `width` s, NaN inside gaps longer than `max_gap_s`."""
+    finite = np.isfinite(values)
+    time, values = time[finite], values[finite]
+    if len(time) < 2:
+        return np.full(len(grid), np.nan)
+    edges = np.append(grid - width / 2, grid[-1] + width / 2)
+    first = np.searchsorted(time, edges)
+    n = np.diff(first)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    mean = (total[first[1:]] - total[first[:-1]]) / np.maximum(n, 1)
+    right = np.clip(np.searchsorted(time, grid), 1, len(time) - 1)
+    gap = time[right] - time[right - 1]
+    between = np.interp(grid, time, values)
+    lost = (gap > max_gap_s) | (grid < time[0] - max_gap_s) | (grid > time[-1] + max_gap_s)
+    return np.where(n > 0, mean, np.where(lost, np.nan, between))

@@ -1,0 +1,1 @@
+"""What fits share: checkpoints that survive a kill."""

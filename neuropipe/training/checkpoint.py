@@ -1,0 +1,84 @@
+"""Progress of a fit on disk: written atomically, resumed exactly, never unpickled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoint:
+    """Named stages of a fit, each with its tensors; a disk-less one when `path` is None.
+
+    Parameters
+    ----------
+    path : Path or None
+        File to keep; its folder must exist. Outside of a rule's declared outputs, so that a
+        failed job does not lose it.
+    fingerprint : str
+        What the fit depends on (data and parameters). A file of another fit is left unread.
+    every_s : float
+        At most one write in so many seconds, finished stages apart.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str, every_s: float = 20.0) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.every_s = every_s
+        self.stages: dict[str, dict[str, Any]] = {}
+        self._written = time.monotonic()
+        if path is not None and path.exists():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # any damage to the file means: start afresh, and say so
+            log.warning("checkpoint %s is unreadable (%s); the fit starts afresh", path, error)
+            return
+        if saved.get("fingerprint") != self.fingerprint:
+            log.warning("checkpoint %s belongs to another fit; the fit starts afresh", path)
+            return
+        self.stages = saved["stages"]
+        log.info("checkpoint %s: resuming after %s", path.name, ", ".join(self.stages) or "nothing")
+
+    def get(self, stage: str) -> dict[str, Any] | None:
+        """Return what was kept of a stage, or None."""
+        return self.stages.get(stage)
+
+    def put(self, stage: str, content: dict[str, Any], *, done: bool = False) -> None:
+        """Keep a stage; a finished one is written at once.
+
+        Parameters
+        ----------
+        stage : str
+            Its name.
+        content : dict
+            Tensors, numbers and text only.
+        done : bool
+            Whether the stage is finished.
+
+        Raises
+        ------
+        OSError
+            If the disk is full; the file of before is then still whole.
+        """
+        self.stages[stage] = {**content, "done": done}
+        if self.path is None or not (done or time.monotonic() - self._written > self.every_s):
+            return
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as stream:
+                torch.save({"fingerprint": self.fingerprint, "stages": self.stages}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
+        self._written = time.monotonic()
