@@ -57,8 +57,10 @@ class HDF5Array:
                     block = dataset[index][self.part]
                 elif self.dtype == object:
                     block = dataset.asstr(errors="replace")[index]
-                else:
+                elif dataset.dtype == self.dtype:
                     block = dataset[index]
+                else:  # HDF5 converts as it reads: no second copy in memory
+                    block = dataset.astype(self.dtype)[index]
         except (OSError, KeyError) as error:
             raise ReaderError(
                 f"{self.path}: {self.name}: a block cannot be read ({error}), expected "
@@ -84,15 +86,15 @@ class HDF5Array:
         if self.dtype == object:
             decode = np.frompyfunc(lambda v: v.decode() if isinstance(v, bytes) else v, 1, 1)
             return np.asarray(block) if self.part is None else decode(block).astype(object)
-        out = np.asarray(block).astype(self.dtype, copy=False)
+        out = np.asarray(block, self.dtype)
         factor = self.factor
         if np.ndim(factor):
             columns = index[1] if isinstance(index, tuple) and len(index) > 1 else slice(None)
             factor = factor[columns]
         if np.any(factor != 1):
-            out = out * np.asarray(factor, self.dtype)
+            out *= np.asarray(factor, self.dtype)
         if self.offset:
-            out = out + np.asarray(self.offset, self.dtype)
+            out += np.asarray(self.offset, self.dtype)
         return out
 
 

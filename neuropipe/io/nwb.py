@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import xarray as xr
+from hdmf.build import ConstructError
 from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.base import Images
@@ -33,6 +34,7 @@ from neuropipe.schema import SCHEMA_VERSION, Recording
 
 log = logging.getLogger(__name__)
 
+PROBE = Path(__file__).with_name("probe.py")
 PROBE_SECONDS = 120
 SUBJECT = ("species", "sex", "age", "strain", "genotype")
 NOT_READ = (SpikeEventSeries, OnePhotonSeries, TwoPhotonSeries, PatchClampSeries, DynamicTable)
@@ -108,8 +110,8 @@ def read(
             raise
         except Exception as error:
             raise ReaderError(
-                f"{path}: pynwb could not read it ({type(error).__name__}: {error}); expected "
-                "NWB 2; check the file with `python -m pynwb.validation_cli`"
+                f"{path}: found what pynwb cannot read ({_reason(error)}), expected NWB 2; check "
+                "the file with `python -m pynwb.validation_cli`"
             ) from error
     for text, count in Counter(str(warning.message) for warning in caught).items():
         log.info("%s: pynwb says %d times: %s", path, count, text)
@@ -133,10 +135,9 @@ def _probe(path: Path) -> None:
     """Open the file in a child process first: what crashes the HDF5 library crashes only that."""
     if not path.is_file():
         raise ReaderError(f"{path}: found no file, expected an NWB file; check the path")
-    probe = Path(__file__).with_name("probe.py")
     try:
         child = subprocess.run(
-            [sys.executable, "-I", str(probe), str(path)],
+            [sys.executable, "-I", str(PROBE), str(path)],
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,
@@ -164,6 +165,14 @@ def _probe(path: Path) -> None:
         raise ReaderError(
             f"{path}: nwb_version: found {found!r}, expected 2.x; convert the file to NWB 2 first"
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return what hdmf found wrong and where, without its dump of the whole object."""
+    if isinstance(error, ConstructError):
+        builder, why = error.args[0], error.args[-1]
+        return f"{builder.path.removeprefix('root')}: {why}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _walk(items, address: tuple[str, ...]) -> Iterator[tuple[object, tuple[str, ...]]]:

@@ -12,7 +12,7 @@ from pynwb.base import Images
 from pynwb.image import ImageSeries, IndexSeries
 
 from neuropipe.io.hdf5 import Source, lazy, text_of
-from neuropipe.io.nwb_series import clock, values
+from neuropipe.io.nwb_series import Ramp, clock, values
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,9 @@ def _external(series: ImageSeries, source: Source, where: str) -> xr.Dataset:
         times = source.times(series.timestamps, f"{where}/timestamps")
         out["frame_time"] = ("frame", lazy(times), {"units": "s"})
         dim = "frame" if times.shape[0] == len(files) else dim
+    elif series.rate and getattr(series, "num_samples", None):
+        ramp = Ramp(series.starting_time + source.shift_s, series.rate, (series.num_samples,))
+        out["frame_time"] = ("frame", lazy(ramp), {"units": "s"})
     out["external_file"] = (dim, np.asarray(names, dtype=object), {"units": ""})
     return out
 

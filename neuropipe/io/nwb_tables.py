@@ -309,11 +309,10 @@ def _column(column, name: str, dim: str, source: Source, where: str, times: tupl
     if isinstance(column, DynamicTableRegion):
         return {name: ((dim,), lazy(source.array(column.data, where)), {"units": "1"})}
     if dataset.dtype.fields and not h5py.check_string_dtype(dataset.dtype):
-        parts = {
-            f"{name}_{part}": source.array(dataset, where, part)
-            for part, (dtype, *_) in dataset.dtype.fields.items()
-            if not h5py.check_ref_dtype(dtype)
-        }
+        fields = dataset.dtype.fields
+        if any(h5py.check_ref_dtype(dtype) for dtype, *_ in fields.values()):
+            return {}
+        parts = {f"{name}_{part}": source.array(dataset, where, part) for part in fields}
     elif h5py.check_ref_dtype(dataset.dtype):
         parts = {}
     else:

@@ -1,0 +1,92 @@
+"""Every format of READERS keeps the same promises: a newcomer is tested by its line."""
+
+import inspect
+import json
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from pynwb.behavior import SpatialSeries
+
+from neuropipe.errors import ConfigError, ReaderError
+from neuropipe.io import CONVERTERS, READERS, converter, reader
+from neuropipe.io.store import open_recording, write
+from neuropipe.schema import ROOT_ATTRS, validate
+
+
+def _nwb(make_nwb):
+    def fill(file):
+        file.add_unit(spike_times=[0.1, 0.2, 0.5])
+        file.add_trial(start_time=0.0, stop_time=1.0)
+        file.add_acquisition(
+            SpatialSeries(
+                name="place",
+                data=np.arange(8.0).reshape(4, 2),
+                rate=50.0,
+                unit="meters",
+                reference_frame="corner",
+            )
+        )
+
+    return make_nwb(fill)
+
+
+SAMPLES = {"nwb": _nwb}
+
+
+@pytest.fixture(params=sorted(READERS))
+def sample(request, make_nwb):
+    """Return a reader and a small file of its format."""
+    return reader(request.param), SAMPLES[request.param](make_nwb)
+
+
+def test_read_takes_names_by_keyword(sample):
+    read, _ = sample
+    parameters = inspect.signature(read).parameters
+    assert next(iter(parameters)) == "path"
+    for name in ("dataset", "session", "subject", "sha256"):
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_root_says_where_it_comes_from(sample):
+    read, path = sample
+    attrs = read(path, dataset="d", session="s", subject="m").attrs
+    assert set(ROOT_ATTRS) <= set(attrs)
+    assert (attrs["dataset"], attrs["session"], attrs["subject"]) == ("d", "s", "m")
+    assert attrs["source"] == path.name
+    assert {"name", "parameters", "version"} == set(json.loads(attrs["history"])[0])
+    assert str(path.parent) not in json.dumps(attrs)
+
+
+def test_nodes_are_of_the_catalogue_and_lazy(sample):
+    read, path = sample
+    recording = read(path)
+    nodes = [g.lstrip("/") for g in recording.groups if recording[g].variables]
+    validate(recording, *nodes)
+    assert dask.is_dask_collection(recording["spikes/spike_time"].data)
+
+
+def test_round_trip_through_the_store(sample, tmp_path):
+    read, path = sample
+    recording = read(path)
+    write(recording, tmp_path / "a.zarr")
+    xr.testing.assert_identical(recording.compute(), open_recording(tmp_path / "a.zarr").compute())
+
+
+def test_bad_file_is_named(sample, tmp_path):
+    read, _ = sample
+    bad = tmp_path / "bad.bin"
+    bad.write_bytes(b"no recording at all" * 100)
+    with pytest.raises(ReaderError, match=r"bad\.bin.*found.*expected"):
+        read(bad)
+    with pytest.raises(ReaderError, match="nowhere"):
+        read(tmp_path / "nowhere.nwb")
+
+
+def test_unknown_format_lists_the_known():
+    with pytest.raises(ConfigError, match=r"'nwd'.*nwb.*did you mean 'nwb'"):
+        reader("nwd")
+    with pytest.raises(ConfigError, match="axona"):
+        converter("plexon")
+    assert all(callable(converter(name)) for name in CONVERTERS)
