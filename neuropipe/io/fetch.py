@@ -28,7 +28,7 @@ DANDI_API = "https://api.dandiarchive.org/api"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 30
 TRIES = 3
-PIECE = 2**20
+PIECE = 2**16
 PYPI = re.compile(r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!_-]+)")
 SCHEMES = "a local path, https://, s3://, dandi:, pypi:"
 
