@@ -10,6 +10,8 @@ from neuropipe.errors import DataError
 from neuropipe.figures.style import drawn, new_figure, state_colors, whole_ticks, with_units
 from neuropipe.results import RunResults
 
+CROSS = "#c00000"
+
 
 @drawn
 def plot(results: RunResults) -> Figure:
@@ -48,15 +50,16 @@ def plot(results: RunResults) -> Figure:
         if len(step):
             converged = bool(history.attrs.get("converged", 0))
             mark = (
-                {"marker": "o", "color": color}
+                {"marker": "o", "color": color, "zorder": 3}
                 if converged
-                else {"marker": "X", "color": "#c00000"}
+                else {"marker": "X", "color": CROSS, "zorder": 4}
             )
             end = np.nanmax(lines[:, step[-1]])
-            course.plot(step[-1], end, markersize=5, linestyle="none", zorder=3, **mark)
+            course.plot(step[-1], end, markersize=5, linestyle="none", **mark)
     units = str(next(iter(fits.values()))["objective"].attrs.get("units", "nats"))
     course.set(xlabel="step", ylabel=with_units("objective", units))
     course.ticklabel_format(axis="y", useOffset=False)
+    course.plot([], [], "X", color=CROSS, markersize=5, label="not converged")
     course.legend(ncols=2 if len(fits) > 4 else 1)
     distance.set(xlabel="step", ylabel=with_units("distance to the best", units), yscale="log")
     for axes in (course, distance):

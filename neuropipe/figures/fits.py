@@ -53,7 +53,7 @@ def total_weight(parameters: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | N
 
 
 def _features(parameters: xr.Dataset) -> np.ndarray:
-    blocks = []
+    blocks = [np.zeros((parameters.sizes["state"], 1))]
     for name in ("mean_rate", "weight"):
         if name in parameters:
             block = parameters[name].transpose("state", ...).values
@@ -62,12 +62,19 @@ def _features(parameters: xr.Dataset) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
-def order_as_first_fold(results: RunResults, fold: int) -> np.ndarray:
-    """Return, for each state of a fold, the state of the first fold that it resembles most."""
+def numbered_as_first_fold(results: RunResults, fold: int) -> np.ndarray:
+    """Number the states of a fold as in the first: nearest in rates and weights, one to one.
+
+    States that are left over, where folds differ in their number, get the numbers after them.
+    """
     first = results.parameters[results.model, model_folds(results)[0]]
     other = results.parameters[results.model, fold]
-    _, order = linear_sum_assignment(cdist(_features(other), _features(first)))
-    return order
+    rows, columns = linear_sum_assignment(cdist(_features(other), _features(first)))
+    labels = np.full(other.sizes["state"], -1)
+    labels[rows] = columns
+    spare = labels < 0
+    labels[spare] = first.sizes["state"] + np.arange(spare.sum())
+    return labels
 
 
 def states_in_truth(results: RunResults, session: str, times: np.ndarray) -> np.ndarray | None:

@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from neuropipe.figures.fits import fitted, total_weight, truth_of_fitted
-from neuropipe.figures.style import DIVERGING, WIDTH_IN, drawn, name_ticks, new_figure, with_units
+from neuropipe.figures.style import (
+    DIVERGING,
+    WIDTH_IN,
+    drawn,
+    heat,
+    name_ticks,
+    new_figure,
+    panel_grid,
+    with_units,
+)
 from neuropipe.results import RunResults
 
 MOST_ABREAST = 5
@@ -38,8 +47,7 @@ def plot(results: RunResults) -> Figure:
     scale = scale or 1.0
 
     n_states, rows_each = weight.sizes["state"], 1 if planted is None else 2
-    abreast = min(n_states, MOST_ABREAST)
-    lines = -(-n_states // abreast)
+    lines, abreast = panel_grid(n_states, MOST_ABREAST)
     width = min(WIDTH_IN, 1.7 + 2.2 * abreast)
     figure = new_figure(rows_each * lines * ((width - 1.2) / abreast + 0.15) + 0.5, width)
     panels = figure.subplots(rows_each * lines, abreast, squeeze=False, sharex=True, sharey=True)
@@ -75,4 +83,4 @@ def _draw(axes: Axes, matrix: np.ndarray, scale: float) -> AxesImage:
     axes.set_visible(True)
     for spine in axes.spines.values():
         spine.set_visible(True)
-    return axes.imshow(matrix, interpolation="none", cmap=DIVERGING, vmin=-scale, vmax=scale)
+    return heat(axes, matrix, cmap=DIVERGING, vmin=-scale, vmax=scale)

@@ -16,8 +16,10 @@ from neuropipe.figures.style import (
     EXCITATORY,
     INHIBITORY,
     drawn,
+    heat,
     name_ticks,
     new_figure,
+    panel_grid,
 )
 from neuropipe.results import RunResults
 
@@ -48,12 +50,13 @@ def plot(results: RunResults) -> Figure:
     matched = truth_of_fitted(results)
     calibrated = matched is not None and "adjacency" in matched[0]
     n_states = parameters.sizes["state"]
-    abreast = min(n_states, MOST_ABREAST)
-    lines = -(-n_states // abreast)
-    figure = new_figure(2.6 + lines * min(7.0 / abreast, 2.6))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.6, lines * min(7.0 / abreast, 2.6)))
+    lines, abreast = panel_grid(n_states, MOST_ABREAST)
+    heights = 2.7, lines * (min(6.2 / abreast, 2.4) + 0.2) + 0.3
+    figure = new_figure(sum(heights))
+    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
     panels = top.subplots(1, 3 if calibrated else 2)
     image = _draw_matrix(panels[0], prior, "shared prior")
+    panels[0].set(xlabel="source unit", ylabel="unit")
     _draw_graph(panels[1], prior)
     if matched is not None and calibrated:
         _draw_calibration(panels[2], parameters, *matched)
@@ -65,7 +68,9 @@ def plot(results: RunResults) -> Figure:
         each = _signed(parameters["edge_probability"].isel(state=state), parameters)
         _draw_matrix(axes, each, f"state {state}")
         axes.label_outer()
-    bottom.colorbar(image, ax=states, label="P(excitatory) − P(inhibitory)", shrink=0.9, aspect=20)
+    bottom.supxlabel("source unit", fontsize=8)
+    bottom.supylabel("unit", fontsize=8)
+    bottom.colorbar(image, ax=states, label="P(exc.) − P(inh.)", shrink=0.9, aspect=20)
     return figure
 
 
@@ -78,10 +83,10 @@ def _signed(probability: xr.DataArray, parameters: xr.Dataset) -> xr.DataArray:
 
 
 def _draw_matrix(axes: Axes, signed: xr.DataArray, title: str) -> AxesImage:
-    image = axes.imshow(signed, interpolation="none", cmap=DIVERGING, vmin=-1, vmax=1)
+    image = heat(axes, signed.values, cmap=DIVERGING, vmin=-1, vmax=1)
     name_ticks(axes, "x", signed["source_unit"].values, n_most=5)
     name_ticks(axes, "y", signed["unit"].values, n_most=5)
-    axes.set(xlabel="source unit", ylabel="unit", title=title)
+    axes.set(title=title)
     axes.spines[:].set_visible(True)
     return image
 
@@ -113,7 +118,8 @@ def _draw_graph(axes: Axes, signed: xr.DataArray) -> None:
         for name, px, py in zip(ids, x, y, strict=True):
             axes.text(1.15 * px, 1.15 * py, str(name), ha="center", va="center", fontsize=6.5)
     axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal")
-    axes.set_title(f"{len(shown)} connections, P > {EDGE_PROBABILITY}")
+    surest = "surest " if len(shown) == MOST_EDGES else ""
+    axes.set_title(f"{len(shown)} {surest}connections, P > {EDGE_PROBABILITY}")
     axes.set_axis_off()
 
 
@@ -137,7 +143,9 @@ def _draw_calibration(
         share = np.bincount(column, happened, minlength=N_BINS)[used] / n[used]
         low, high = _wilson(share, n[used])
         axes.vlines(mean, low, high, color=color, linewidth=0.8)
-        axes.plot(mean, share, mark, color=color, linestyle="-", linewidth=0.8, label=name)
+        axes.plot(
+            mean, share, mark, color=color, linestyle="-", linewidth=0.8, markersize=3.5, label=name
+        )
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", title="calibration")
     axes.set(xlabel="stated probability", ylabel="share planted")
     axes.legend(loc="upper left", handlelength=1.2)

@@ -32,14 +32,9 @@ def plot(results: RunResults) -> Figure:
         if VARIABLE in (parameters := results.parameters[results.model, fold])
     }
     if not curves:
-        tried = {
-            results.parameters[results.model, f].sizes["state"]
-            for f in model_folds(results)
-            if "state" in results.parameters[results.model, f].sizes
-        }
-        fixed = " and ".join(map(str, sorted(tried))) or "the configured number of"
         raise DataError(
-            f"Only {fixed} states were tried in this run, so there is no choice to draw."
+            "The number of states was set in the configuration of this run, "
+            "so there is no choice to draw."
         )
     figure = new_figure(2.6, 4.2)
     axes = figure.subplots()

@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neuropipe.figures.fits import fitted, model_folds, order_as_first_fold
-from neuropipe.figures.style import SEQUENTIAL, drawn, name_ticks, new_figure, state_colors
+from neuropipe.figures.fits import fitted, model_folds, numbered_as_first_fold
+from neuropipe.figures.style import SEQUENTIAL, drawn, heat, name_ticks, new_figure, state_colors
 from neuropipe.results import RunResults
 
 MOST_STATES_WITH_NUMBERS = 8
@@ -30,19 +30,20 @@ def plot(results: RunResults) -> Figure:
         `parameters` with ``transition``, ``occupancy`` and ``mean_rate``; `estimates`.
     """
     parameters = fitted(results, "transition", "occupancy", "mean_rate")
-    colors = state_colors(parameters.sizes["state"])
+    labels = {fold: numbered_as_first_fold(results, fold) for fold in model_folds(results)}
+    colors = state_colors(max(each.max() for each in labels.values()) + 1)
     figure = new_figure(4.8)
     (transition, occupancy), (dwell, rate) = figure.subplots(2, 2)
     _draw_transition(transition, parameters)
-    _draw_occupancy(occupancy, results, colors)
-    _draw_dwell(dwell, results, parameters, colors)
+    _draw_occupancy(occupancy, results, labels, colors)
+    _draw_dwell(dwell, results, labels, colors)
     _draw_rate(rate, parameters)
     return figure
 
 
 def _draw_transition(axes: Axes, parameters: xr.Dataset) -> None:
     matrix = parameters["transition"].transpose("state", "next_state").values
-    image = axes.imshow(matrix, interpolation="none", cmap=SEQUENTIAL, vmin=0, vmax=1)
+    image = heat(axes, matrix, cmap=SEQUENTIAL, vmin=0, vmax=1)
     axes.set(xlabel="next state", ylabel="state", title="transition in one bin")
     states = range(len(matrix))
     name_ticks(axes, "x", states)
@@ -57,11 +58,12 @@ def _draw_transition(axes: Axes, parameters: xr.Dataset) -> None:
     axes.figure.colorbar(image, ax=axes, label="probability", aspect=15)
 
 
-def _draw_occupancy(axes: Axes, results: RunResults, colors: list[str]) -> None:
-    shares = np.full((len(model_folds(results)), len(colors)), np.nan)
-    for row, fold in enumerate(model_folds(results)):
-        order = order_as_first_fold(results, fold)
-        shares[row, order] = results.parameters[results.model, fold]["occupancy"].values
+def _draw_occupancy(
+    axes: Axes, results: RunResults, labels: dict[int, np.ndarray], colors: list[str]
+) -> None:
+    shares = np.zeros((len(labels), len(colors)))
+    for row, (fold, numbers) in enumerate(labels.items()):
+        shares[row, numbers] = results.parameters[results.model, fold]["occupancy"].values
     states = np.arange(len(colors))
     axes.bar(states, shares.mean(axis=0), color=colors, width=0.7)
     for row in shares:
@@ -70,49 +72,44 @@ def _draw_occupancy(axes: Axes, results: RunResults, colors: list[str]) -> None:
     axes.set(xlabel="state", ylabel="share of time", ylim=(0, None), title="occupancy")
 
 
-def dwell_times_s(estimate: xr.Dataset, state: int, bin_width_s: float) -> np.ndarray:
-    """Return how long each complete visit to a state lasted, in seconds.
+def dwells(estimate: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the state and the length, in bins, of each complete visit.
 
     A visit is complete when its window shows the state before and the state after.
     """
     path, window = estimate["state"].values, estimate["window"].values
-    new_window = np.diff(window, prepend=np.nan) != 0
+    new_window = np.diff(window, prepend=-1) != 0
+    new_window[:1] = True
     first = np.flatnonzero((np.diff(path, prepend=-1) != 0) | new_window)
-    stop = np.append(first[1:], len(path))
+    n_bins = np.diff(np.append(first, len(path)))
     begins_inside = ~new_window[first]
-    ends_inside = np.append(begins_inside[1:], False)
-    complete = begins_inside & ends_inside & (path[first] == state)
-    return (stop - first)[complete] * bin_width_s
+    complete = begins_inside & np.append(begins_inside[1:], False)
+    return path[first[complete]], n_bins[complete]
 
 
-def _draw_dwell(axes: Axes, results: RunResults, parameters: xr.Dataset, colors: list[str]) -> None:
+def _draw_dwell(
+    axes: Axes, results: RunResults, labels: dict[int, np.ndarray], colors: list[str]
+) -> None:
+    parameters = fitted(results)
     bin_s = float(parameters.attrs["bin_width_s"])
-    estimates = [
-        (order_as_first_fold(results, fold), estimate)
-        for (_, fold), estimate in sorted(results.estimates.items(), key=lambda item: item[0])
-        if fold in model_folds(results) and estimate.sizes.get("time", 0)
-    ]
-    longest = bin_s
+    states, times = [np.empty(0, int)], [np.empty(0)]
+    for (_, fold), estimate in results.estimates.items():
+        if fold in labels:
+            visited, n_bins = dwells(estimate)
+            states.append(labels[fold][visited])
+            times.append(n_bins * bin_s)
+    state_of, time_of = np.concatenate(states), np.concatenate(times)
+    longest = max(time_of.max(initial=0), bin_s)
     for state, color in enumerate(colors):
-        parts = [
-            dwell_times_s(estimate, int(np.argsort(order)[state]), bin_s)
-            for order, estimate in estimates
-        ]
-        times = np.sort(np.concatenate(parts)) if parts else np.empty(0)
-        if not len(times):
-            continue
-        longest = max(longest, times[-1])
-        survival = 1 - np.arange(len(times) + 1) / len(times)
-        axes.stairs(
-            survival,
-            np.concatenate([[0], times, times[-1:]]),
-            baseline=None,
-            color=color,
-            label=f"state {state} ({len(times)})",
-        )
+        own = np.sort(time_of[state_of == state])
+        if len(own):
+            survival = 1 - np.arange(len(own) + 1) / len(own)
+            edges = np.concatenate([[0], own, own[-1:]])
+            label = f"state {state} ({len(own)})"
+            axes.stairs(survival, edges, baseline=None, color=color, label=label)
     time = np.linspace(0, longest, 200)
-    for state, color in enumerate(colors):
-        stay = float(parameters["transition"].values[state, state])
+    stay_of = np.diagonal(parameters["transition"].transpose("state", "next_state").values)
+    for stay, color in zip(stay_of, colors, strict=False):
         axes.plot(time, stay ** (time / bin_s), color=color, linestyle="--", linewidth=0.7)
     axes.set(xlabel="time t (s)", ylabel="share of dwells longer than t", ylim=(0, 1.02))
     axes.set_xlim(0, longest)
@@ -123,7 +120,7 @@ def _draw_dwell(axes: Axes, results: RunResults, parameters: xr.Dataset, colors:
 
 def _draw_rate(axes: Axes, parameters: xr.Dataset) -> None:
     rate = parameters["mean_rate"].transpose("state", "unit")
-    image = axes.imshow(rate, interpolation="none", cmap=SEQUENTIAL, aspect="auto", vmin=0)
+    image = heat(axes, rate.values, cmap=SEQUENTIAL, aspect="auto", vmin=0)
     name_ticks(axes, "x", rate["unit"].values)
     name_ticks(axes, "y", range(rate.sizes["state"]))
     axes.set(xlabel="unit", ylabel="state", title="mean rate")

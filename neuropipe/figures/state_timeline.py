@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from neuropipe.errors import DataError
 from neuropipe.figures.fits import (
     model_folds,
-    order_as_first_fold,
+    numbered_as_first_fold,
     states_in_truth,
     truth_of_fitted,
 )
 from neuropipe.figures.stretch import Stretch, representative
-from neuropipe.figures.style import GREY, PALE, drawn, new_figure, state_colors, with_units
+from neuropipe.figures.style import GREY, PALE, drawn, heat, new_figure, state_colors, with_units
 from neuropipe.results import RunResults
 
 MOST_SESSIONS = 4
@@ -48,7 +48,7 @@ def plot(results: RunResults) -> Figure:
     heights = [height for _, _, height in rows]
     figure = new_figure(0.75 * sum(heights) + 0.55 * len(sessions))
     grid = figure.add_gridspec(len(rows), 1, height_ratios=heights)
-    colors = state_colors(next(iter(sessions.values()))[1].sizes["state"])
+    colors = state_colors(max(e.sizes["label"] for _, e in sessions.values()))
     truth = truth_of_fitted(results)
     top: Axes | None = None
     for row, (session, kind, _) in enumerate(rows):
@@ -59,7 +59,7 @@ def plot(results: RunResults) -> Figure:
         fold, estimate = sessions[session]
         if kind == "rate":
             _draw_rate(axes, results.recordings[session], stretch)
-            axes.set_title(f"session {session}, held out in fold {fold}")
+            axes.set_title(f"{session}, held out in fold {fold}")
         elif kind == "probability":
             _draw_probability(axes, stretch.cut(estimate), stretch, colors)
         elif kind == "path":
@@ -83,7 +83,7 @@ def plot(results: RunResults) -> Figure:
 
 
 def _held_out(results: RunResults) -> dict[str, tuple[int, xr.Dataset]]:
-    """Return the first fold's estimates of each session, states numbered as in the first fold."""
+    """Return each session's estimates of the first fold that has any, states numbered alike."""
     chosen: dict[str, tuple[int, xr.Dataset]] = {}
     for fold in model_folds(results):
         for session in results.recordings:
@@ -92,16 +92,25 @@ def _held_out(results: RunResults) -> dict[str, tuple[int, xr.Dataset]]:
                 continue
             if len(chosen) == MOST_SESSIONS:
                 return chosen
-            order = order_as_first_fold(results, fold)
-            estimate = estimate.isel(state=np.argsort(order)).assign(
-                state=("time", order[estimate["state"].values])
-            )
-            chosen[session] = fold, estimate
+            chosen[session] = fold, _renumbered(estimate, numbered_as_first_fold(results, fold))
     if not chosen:
         raise DataError(
             "This run left no state estimates of held-out bins, so there is no timeline."
         )
     return chosen
+
+
+def _renumbered(estimate: xr.Dataset, labels: np.ndarray) -> xr.Dataset:
+    probability = estimate["state_probability"].transpose("time", "state").values
+    wide = np.zeros((len(probability), labels.max() + 1))
+    wide[:, labels] = probability
+    return xr.Dataset(
+        {
+            "state_probability": (("time", "label"), wide),
+            "path": ("time", labels[estimate["state"].values]),
+        },
+        coords={"time": estimate["time"].values, "window": ("time", estimate["window"].values)},
+    )
 
 
 def _rows(results: RunResults, session: str, stretch: Stretch) -> list[tuple[str, float]]:
@@ -129,10 +138,10 @@ def _draw_rate(axes: Axes, recording: xr.DataTree, stretch: Stretch) -> None:
     image = stretch.mean(counts["time"].values, rate).T
     seen = image[np.isfinite(image)]
     top = float(np.quantile(seen, 0.995)) if len(seen) else 1.0
-    drawn_image = axes.imshow(
+    drawn_image = heat(
+        axes,
         image,
         aspect="auto",
-        interpolation="none",
         cmap="Greys",
         vmin=0,
         vmax=top or 1.0,
@@ -142,17 +151,18 @@ def _draw_rate(axes: Axes, recording: xr.DataTree, stretch: Stretch) -> None:
     axes.set_yticks([0, len(image) - 1] if len(image) > 1 else [0])
     ids = counts["unit"].values
     axes.set_yticklabels([str(ids[int(t)]) for t in axes.get_yticks()])
-    axes.figure.colorbar(drawn_image, ax=axes, label="rate (Hz)", pad=0.01, aspect=10)
+    beside = axes.inset_axes((1.01, 0, 0.012, 1))
+    axes.figure.colorbar(drawn_image, cax=beside, label="rate (Hz)")
 
 
 def _draw_probability(
     axes: Axes, estimate: xr.Dataset, stretch: Stretch, colors: list[str]
 ) -> None:
-    probability = estimate["state_probability"].transpose("time", "state").values
+    probability = estimate["state_probability"].transpose("time", "label").values
     mean = stretch.mean(estimate["time"].values, probability)
     axes.set_facecolor(PALE)
     below = np.zeros(len(mean))
-    for state, color in enumerate(colors):
+    for state, color in enumerate(colors[: mean.shape[1]]):
         above = below + mean[:, state]
         axes.stairs(above, stretch.edge_s, baseline=below, fill=True, color=color, label=f"{state}")
         below = above
@@ -178,17 +188,17 @@ def _draw_path(
     planted: np.ndarray | None,
 ) -> None:
     time = estimate["time"].values
-    paths, names = [stretch.last(time, estimate["state"].values)], ["decoded"]
+    paths, names = [stretch.last(time, estimate["path"].values)], ["decoded"]
     true = states_in_truth(results, session, time)
     if true is not None and planted is not None:
         fitted_of = {int(p): state for state, p in enumerate(planted) if p >= 0}
         paths.append(stretch.last(time, np.array([fitted_of.get(s, np.nan) for s in true])))
         names.append("planted")
     axes.set_facecolor(PALE)
-    axes.imshow(
+    heat(
+        axes,
         np.stack(paths),
         aspect="auto",
-        interpolation="none",
         cmap=ListedColormap(colors),
         vmin=-0.5,
         vmax=len(colors) - 0.5,
@@ -211,5 +221,6 @@ def _draw_signal(axes: Axes, signal: xr.DataArray, stretch: Stretch) -> None:
     values = stretch.mean(part["time"].values, part.values)
     axes.plot(stretch.center_s, values, color="black", linewidth=0.8)
     name = str(signal.name).replace("_", " ")
-    axes.set_ylabel(with_units(name, str(signal.attrs.get("units", "1"))).replace(" (", "\n("))
+    label = with_units(name, str(signal.attrs.get("units", "1"))).replace(" (", "\n(")
+    axes.set_ylabel(label, rotation=0, ha="right", va="center")
     axes.locator_params(axis="y", nbins=3)

@@ -78,9 +78,9 @@ def representative(estimate: xr.Dataset) -> Stretch:
     Parameters
     ----------
     estimate : Dataset
-        ``state (time)`` and ``window (time)`` of held-out bins.
+        ``path (time)`` and ``window (time)`` of held-out bins.
     """
-    time, state = estimate["time"].values, estimate["state"].values
+    time, state = estimate["time"].values, estimate["path"].values
     bin_s = float(np.median(np.diff(time))) if len(time) > 1 else 1.0
     span_s = _span_s(state, bin_s)
     new_window = np.flatnonzero(np.diff(estimate["window"].values, prepend=-1))

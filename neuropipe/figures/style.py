@@ -14,6 +14,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from neuropipe.errors import DataError
@@ -22,6 +23,7 @@ from neuropipe.results import RunResults
 WIDTH_IN = 7.2  # two columns of a journal page
 GREY = "#8a8a8a"
 PALE = "#ececec"
+CELLS_PX = 400  # least side of a drawn matrix
 # Okabe & Ito: told apart by readers with any of the common colour-vision deficiencies.
 STATES = (
     "#0072B2",
@@ -95,6 +97,26 @@ def state_colors(n_states: int) -> list[str]:
 def with_units(quantity: str, units: str) -> str:
     """Return an axis label such as ``rate (Hz)``; a pure number is called dimensionless."""
     return f"{quantity} ({'dimensionless' if units == '1' else units})"
+
+
+def heat(axes: Axes, matrix: np.ndarray, **options: object) -> AxesImage:
+    """Draw a matrix as an image of sharp cells, row 0 on top; options go to `imshow`.
+
+    Cells are repeated to some pixels each, because viewers of SVG smooth the pixels of an image.
+    """
+    matrix = np.atleast_2d(matrix)
+    n_rows, n_columns = matrix.shape
+    pixels = matrix
+    for axis, size in enumerate(matrix.shape):
+        pixels = pixels.repeat(-(-CELLS_PX // size), axis=axis)
+    options = {"extent": (-0.5, n_columns - 0.5, n_rows - 0.5, -0.5), **options}
+    return axes.imshow(pixels, interpolation="none", **options)
+
+
+def panel_grid(n_panels: int, n_abreast: int) -> tuple[int, int]:
+    """Return lines and columns that hold the panels evenly, at most `n_abreast` in a line."""
+    lines = -(-n_panels // n_abreast)
+    return lines, -(-n_panels // lines)
 
 
 def name_ticks(axes: Axes, which: str, names: Sequence, n_most: int = 10) -> None:
