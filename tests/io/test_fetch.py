@@ -141,9 +141,7 @@ def test_a_cut_download_resumes_where_it_stopped(server, tmp_path):
 
 def test_a_download_cut_too_often_resumes_in_the_next_run(server, tmp_path):
     server.cut_after = [100_000, 200_000, 300_000]
-    with pytest.raises(
-        FetchError, match=r"cut 3 times, 2\d\d,\d+ of 1,048,576 bytes.*again to res"
-    ):
+    with pytest.raises(FetchError, match=r"cut 3 times, 2\d\d,\d+ of 1,048,576 bytes.*again to"):
         fetch(row(f"{server.base}/f"), manifest(tmp_path), tmp_path)
     assert fetch(row(f"{server.base}/f"), manifest(tmp_path), tmp_path).sha256 == DIGEST
     assert server.asked[-1][1].startswith("bytes=2")
