@@ -54,6 +54,28 @@ def store_row(p_row, b_row, m_lane, N: tl.constexpr):
 
 
 @triton.jit
+def load_states(p_row, n, TURNED: tl.constexpr, K: tl.constexpr):
+    """Load one bin of each lane as a tuple of K; states lie n apart when TURNED, else side by side."""
+    if TURNED:
+        b_row = ()
+        for i in tl.static_range(K):
+            b_row = b_row + (tl.load(p_row + i * n),)
+        return b_row
+    else:
+        return load_row(p_row, K)
+
+
+@triton.jit
+def store_states(p_row, b_row, m_lane, n, TURNED: tl.constexpr, K: tl.constexpr):
+    """Store one bin of each lane; the layouts of ``load_states``."""
+    if TURNED:
+        for i in tl.static_range(K):
+            tl.store(p_row + i * n, b_row[i], mask=m_lane)
+    else:
+        store_row(p_row, b_row, m_lane, K)
+
+
+@triton.jit
 def load_table(p_table, N: tl.constexpr):
     """Load N scalars as a tuple; p_table: scalar pointer."""
     b_table = ()
@@ -214,3 +236,30 @@ def chunk_bounds(i_chunk, n_chunks, n_bins):
     o_start = (i_chunk.to(tl.int64) * n_moves + n_chunks - 1) // n_chunks
     o_end = ((i_chunk + 1).to(tl.int64) * n_moves + n_chunks - 1) // n_chunks
     return o_start, o_end - o_start
+
+
+@triton.jit(do_not_specialize=["T", "n", "n_rows"])
+def turn_kernel(
+    p_flat, p_turned, p_lengths, T, n, n_rows,
+    RAGGED: tl.constexpr, BACK: tl.constexpr, K: tl.constexpr,
+    W: tl.constexpr, L: tl.constexpr,
+):  # fmt: skip
+    """Copy between bins in order and chunks side by side, one tile a program.
+
+    p_flat: (S, T, K); p_turned: (S, n_rows, K, n), row = bin of the chunk, so that lanes
+    read side by side; p_lengths: (S,) int64, not read unless RAGGED. Forward, row 0 is the
+    first bin of a chunk; BACK (turned to flat), it is the bin before the chunk.
+    """
+    i_s = tl.program_id(2).to(tl.int64)
+    i_chunk = tl.program_id(0) * L + tl.arange(0, L)
+    n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
+    o_start, o_size = chunk_bounds(i_chunk, n, n_bins)
+    o_row = (tl.program_id(1) * W + tl.arange(0, W)).to(tl.int64)  # bin of the chunk, state
+    m = (i_chunk < n)[:, None] & (o_row[None, :] < (o_size * K)[:, None])
+    o_first = i_s * T + o_start + (0 if BACK else 1)
+    p_f = p_flat + (o_first * K)[:, None] + o_row[None, :]
+    p_t = p_turned + (i_s * n_rows * K + o_row)[None, :] * n + i_chunk[:, None]
+    if BACK:
+        tl.store(p_f, tl.load(p_t, mask=m), mask=m)
+    else:
+        tl.store(p_t, tl.load(p_f, mask=m), mask=m)

@@ -12,6 +12,8 @@ from neuropipe_kernels.glm_ll import tile_kernels as kernels
 
 # Elements of the derivative by eta that are held at once in the backward.
 BLOCK = 2**26
+# The interpreter has no inline assembly.
+FAST = os.environ.get("TRITON_INTERPRET", "0") != "1"
 
 
 def serves(features: torch.Tensor) -> bool:
@@ -23,9 +25,10 @@ def serves(features: torch.Tensor) -> bool:
 def tile(n_neurons: int, n_features: int, precision: str) -> dict[str, int]:
     """Choose the tile of one program and its warps; larger ones spill registers."""
     bn = min(128, max(16, triton.next_power_of_2(n_neurons)))
-    bf = min(32, max(16, triton.next_power_of_2(n_features)))
+    widest, stages = (32, 4) if precision == "tf32" else (64, 3)
+    bf = min(widest, max(16, triton.next_power_of_2(n_features)))
     warps = 8 if bn > 32 else 4
-    return {"BM": 128, "BN": bn, "BF": bf, "num_warps": warps, "num_stages": 3}
+    return {"BM": 128, "BN": bn, "BF": bf, "num_warps": warps, "num_stages": stages}
 
 
 class _LogLikelihood(torch.autograd.Function):
@@ -53,7 +56,7 @@ class _LogLikelihood(torch.autograd.Function):
             width = min(64, max(16, triton.next_power_of_2(n_neurons)))
             kernels.constant_kernel[(triton.cdiv(n_bins, 64),)](
                 y, observed, std, const, n_bins, N=n_neurons, MASKED=masked, FAMILY=family,
-                BM=64, BN=width, num_warps=4,
+                FAST=FAST, BM=64, BN=width, num_warps=4,
             )  # fmt: skip
         precision = "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
         meta = {
@@ -63,8 +66,7 @@ class _LogLikelihood(torch.autograd.Function):
             "MASKED": masked,
             "LINK": link,
             "PRECISION": precision,
-            # The interpreter has no inline assembly.
-            "FAST": os.environ.get("TRITON_INTERPRET", "0") != "1",
+            "FAST": FAST,
             **tile(n_neurons, n_features, precision),
         }
         ll = x.new_empty(n_bins, n_states)

@@ -184,7 +184,7 @@ def slope_kernel(
 @triton.jit(do_not_specialize=["T"])
 def constant_kernel(
     p_y, p_mask, p_std, p_const, T, N: tl.constexpr, MASKED: tl.constexpr,
-    FAMILY: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    FAMILY: tl.constexpr, FAST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Sum over neurons of the terms without eta.
 
@@ -207,8 +207,8 @@ def constant_kernel(
             b_r = 1.0 / b_x
             b_q = b_r * b_r
             b_tail = b_r * (1.0 / 12 + b_q * (-1.0 / 360 + b_q * (1.0 / 1260)))
-            b_shift = tl.log((b_y + 1.0) * (b_y + 2.0)) + tl.log((b_y + 3.0) * (b_y + 4.0))
-            b_c = b_shift - ((b_x - 0.5) * tl.log(b_x) - b_x + 0.9189385332046727 + b_tail)
+            b_shift = _log((b_y + 1.0) * (b_y + 2.0) * ((b_y + 3.0) * (b_y + 4.0)), FAST)
+            b_c = b_shift - ((b_x - 0.5) * _log(b_x, FAST) - b_x + 0.9189385332046727 + b_tail)
             b_c = tl.where((b_y == 0.0) | (b_y == 1.0), 0.0, b_c)
         else:
             b_std = tl.load(p_std + o_n, mask=o_n < N, other=1.0)

@@ -8,17 +8,21 @@ import torch
 import triton
 
 from neuropipe_kernels.hmm_fb import lane_kernels, tile_kernels
+from neuropipe_kernels.lanes import turn_kernel
 from neuropipe_kernels.plan import plan
 
 LANE_STATES = 8
 TILE_STATES = 32
 # Chunks that fill the device.
 LANE_TARGET = 32768
-TILE_TARGET = 4096
+TILE_TARGET = 16384
+# Values above which lanes read turned copies: a lane's own bins are a cache line apart from
+# its neighbour's, which is cheap only while everything stays in cache.
+TURN = 2**21
 # Chunks a program stacks, and its warps.
 LANES = (32, 1)
-TRANSFER_TILE = (4, 4)
-SMOOTH_TILE = (16, 2)
+TRANSFER_TILE = (2, 4)
+SMOOTH_TILE = (32, 4)
 # A rescaled sum may shrink by this much three times over before it leaves the dtype's range.
 SMALLEST_TRANSITION = {torch.float32: 1e-10, torch.float64: 1e-90}
 
@@ -44,7 +48,8 @@ def forward_backward(
     Notes
     -----
     No value is read back, so the call can be captured in a CUDA graph. Scratch memory is a
-    few matrices and vectors a chunk; the filtered vectors live in the output's memory.
+    few matrices and vectors a chunk; large inputs of up to 8 states take two more arrays of
+    the input's size, turned so that neighbouring lanes read neighbouring values.
     """
     ll = log_likelihood.contiguous()
     P, pi = transition.contiguous(), initial.contiguous()
@@ -58,24 +63,36 @@ def forward_backward(
     f64 = {"dtype": torch.float64, "device": ll.device}
     lengths = lengths if ragged else torch.empty(0, dtype=torch.int64, device=ll.device)
 
+    n_rows = max(1, triton.cdiv(n_bins - 1, n))
+    turned = lanes and ll.numel() > TURN
+    state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
+    work, source = state, ll
+    if turned:
+        work, source = (ll.new_empty(n_sequences, n_rows, n_states, n) for _ in range(2))
+        turn = turn_kernel[(triton.cdiv(n, 32), triton.cdiv(n_rows * n_states, 64), n_sequences)]
+        shape = {"RAGGED": ragged, "K": n_states, "W": 64, "L": 32, "num_warps": 4}
+        turn(ll, source, lengths, n_bins, n, n_rows, BACK=False, **shape)
+
     M = ll.new_empty(n_sequences * n, n_states, n_states)
     scale = torch.empty(n_sequences * n, **f64)
-    options = {"RAGGED": ragged, "K": n_states, **wide}
+    options = {"RAGGED": ragged, "TURNED": turned, "K": n_states, **wide}
     rows, warps = LANES if lanes else TRANSFER_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     kernels.transfer_kernel[grid](
-        ll, P, lengths, M, scale, n_bins, n, stride_P, **options, L=rows, num_warps=warps
-    )
+        source, P, lengths, M, scale, n_bins, n, n_rows, stride_P, **options, L=rows,
+        num_warps=warps,
+    )  # fmt: skip
     a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, wide)
 
-    state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
     rows, warps = LANES if lanes else SMOOTH_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     shares = torch.empty(n_sequences, grid[0], n_states, n_states, **f64)
     kernels.smooth_kernel[grid](
-        ll, P, lengths, a, b, state, shares, n_bins, n, stride_P, **options, L=rows,
-        num_warps=warps,
+        source, P, lengths, a, b, work, state, shares, n_bins, n, n_rows, stride_P, **options,
+        L=rows, num_warps=warps,
     )  # fmt: skip
+    if turned:
+        turn(state, work, lengths, n_bins, n, n_rows, BACK=True, **shape)
     return evidence, state, shares.sum(1) if grid[0] > 1 else shares[:, 0], b_first
 
 

@@ -15,6 +15,7 @@ from neuropipe_kernels.lanes import (
     dot,
     fill,
     load_row,
+    load_states,
     load_table,
     mat_mat,
     mat_vec,
@@ -25,6 +26,7 @@ from neuropipe_kernels.lanes import (
     scale,
     select,
     store_row,
+    store_states,
     vec_mat,
 )
 
@@ -41,14 +43,14 @@ def _likelihood(b_ll, K: tl.constexpr):
     return b_e, b_top
 
 
-@triton.jit(do_not_specialize=["T", "n", "stride_P"])
+@triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def transfer_kernel(
-    p_ll, p_P, p_lengths, p_M, p_scale, T, n, stride_P,
-    RAGGED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
+    p_ll, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """Transfer matrix of each chunk.
 
-    p_ll: (S, T, K) log likelihoods; p_P: (K, K), or (S, K, K) with stride_P = K * K;
+    p_ll: (S, T, K) log likelihoods, or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with stride_P = K * K;
     p_lengths: (S,) int64, not read unless RAGGED; p_M: (S, n, K, K) written; p_scale: (S, n) float64 written, the
     log factor taken out of M.
     """
@@ -59,7 +61,12 @@ def transfer_kernel(
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(tl.minimum(i_chunk, n - 1), n, n_bins)
     n_full = (n_bins - 1) // n
-    p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+    if TURNED:
+        p_row = p_ll + i_s * n_rows * K * n + tl.minimum(i_chunk, n - 1)
+        step = K * n
+    else:
+        p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+        step = K
     b_P = load_table(p_P + i_s * stride_P, K * K)
     b_zero = tl.zeros((L,), p_ll.dtype.element_ty)
     b_M = ()
@@ -68,15 +75,17 @@ def transfer_kernel(
     b_log = tl.zeros((L,), tl.float64)
     b_exponent = tl.zeros((L,), tl.int32)
     # The row in use was loaded one step earlier, behind the arithmetic of that step.
-    b_next = load_row(p_row, K)
+    b_next = load_states(p_row, n, TURNED, K)
     t = n_full * 0
     while t < n_full:
         b_ll = b_next
-        p_row += K * (t + 1 < o_size).to(tl.int32)
-        b_next = load_row(p_row, K)
+        p_row += step * (t + 1 < o_size).to(tl.int32)
+        b_next = load_states(p_row, n, TURNED, K)
         b_M, b_log, b_exponent = _advance(b_M, b_ll, b_P, b_log, b_exponent, K)
         t += 1
     m_tail = o_size > n_full
+    # Lanes without a tail may have loaded a row that nothing wrote.
+    b_next = select(m_tail, b_next, fill(b_next[0], 0.0, K), K)
     b_M_tail, b_log_tail, b_exponent_tail = _advance(b_M, b_next, b_P, b_log, b_exponent, K)
     b_M = select(m_tail, b_M_tail, b_M, K * K)
     b_log = tl.where(m_tail, b_log_tail, b_log)
@@ -115,11 +124,15 @@ def product_kernel(p_M, p_scale, p_M_out, p_scale_out, n_out, G, K: tl.constexpr
     b_M = load_row(p_in, K * K)
     b_log = tl.load(p_scale + o_in)
     b_exponent = tl.zeros((L,), tl.int32)
+    p_in += K * K * (G > 1)
+    b_next = load_row(p_in, K * K)
     g = 1
     while g < G:
-        p_in += K * K
+        b_now = b_next
+        p_in += K * K * (g + 1 < G)
+        b_next = load_row(p_in, K * K)
         b_k, b_factor = power_of_two(row_sum(b_M, K))
-        b_M = mat_mat(scale(b_M, b_factor, K * K), load_row(p_in, K * K), K)
+        b_M = mat_mat(scale(b_M, b_factor, K * K), b_now, K)
         b_log += tl.load(p_scale + o_in + g)
         b_exponent += b_k
         g += 1
@@ -195,17 +208,19 @@ def spread_kernel(
             store_row(p_b_first + i_in * K, b_b, m_lane, K)
 
 
-@triton.jit(do_not_specialize=["T", "n", "stride_P"])
+@triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def smooth_kernel(
-    p_ll, p_P, p_lengths, p_a, p_b, p_state, p_count, T, n, stride_P,
-    RAGGED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
+    p_ll, p_P, p_lengths, p_a, p_b, p_work, p_state, p_count, T, n, n_rows, stride_P,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """Posteriors of each chunk's bins and its share of the derivative by P.
 
-    p_ll: (S, T, K); p_P: (K, K), or (S, K, K) with stride_P = K * K; p_lengths: (S,) int64,
+    p_ll: (S, T, K), or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with stride_P = K * K; p_lengths: (S,) int64,
     not read unless RAGGED; p_a, p_b: (S, n, K) vectors entering each chunk from the left and from the right;
-    p_state: (S, T, K) written: first the filtered vectors, then over them the posteriors;
-    p_count: (S, programs, K, K) float64 written, one share a program.
+    p_work: laid out as p_ll, written: first the filtered vectors, then over them the
+    posteriors, each one bin before the likelihood in its place; p_state itself unless TURNED.
+    p_state: (S, T, K), the sequence's last bin written; p_count: (S, programs, K, K) float64
+    written, one share a program.
 
     A lane writes the bins from the one before its chunk to the last but one, so no two
     lanes share a bin; the last chunk also writes the sequence's last bin.
@@ -219,23 +234,30 @@ def smooth_kernel(
     o_start, o_size = chunk_bounds(i_chunk, n, n_bins)
     n_full = (n_bins - 1) // n
     m_tail = o_size > n_full
-    o_row = (i_s * T + o_start) * K
+    if TURNED:
+        p_row = p_ll + i_s * n_rows * K * n + i_chunk
+        p_out = p_work + i_s * n_rows * K * n + i_chunk
+        step = K * n
+    else:
+        p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+        p_out = p_work + (i_s * T + o_start) * K
+        step = K
     b_P = load_table(p_P + i_s * stride_P, K * K)
     b_a = load_row(p_a + (i_s * n + i_chunk) * K, K)
-    p_row = p_ll + o_row + K * (o_size > 0).to(tl.int32)
-    p_out = p_state + o_row
-    b_next = load_row(p_row, K)
+    b_next = load_states(p_row, n, TURNED, K)
     t = n_full * 0
     while t < n_full:
         b_ll = b_next
-        p_row += K * (t + 1 < o_size).to(tl.int32)
-        b_next = load_row(p_row, K)
-        store_row(p_out, b_a, m_lane, K)
-        p_out += K
+        p_row += step * (t + 1 < o_size).to(tl.int32)
+        b_next = load_states(p_row, n, TURNED, K)
+        store_states(p_out, b_a, m_lane, n, TURNED, K)
+        p_out += step
         b_a = _filter(b_a, b_ll, b_P, K)
         t += 1
-    store_row(p_out, b_a, m_lane & m_tail, K)
-    b_a = select(m_tail, _filter(b_a, b_next, b_P, K), b_a, K)
+    store_states(p_out, b_a, m_lane & m_tail, n, TURNED, K)
+    # Lanes without a tail may have loaded a row that nothing wrote.
+    b_tail = select(m_tail, b_next, fill(b_next[0], 0.0, K), K)
+    b_a = select(m_tail, _filter(b_a, b_tail, b_P, K), b_a, K)
 
     b_b = load_row(p_b + (i_s * n + i_chunk) * K, K)
     b_g = multiply(b_a, b_b, K)
@@ -245,23 +267,26 @@ def smooth_kernel(
     # Lanes read back what they stored themselves; the barrier only keeps the compiler's order.
     tl.debug_barrier()
     b_count = fill(b_b[0], 0.0, K * K)
-    # p_row stands at the chunk's last bin and p_out at the bin before its tail.
-    b_prev = load_row(p_out, K)
-    b_b_tail, b_g, b_count_tail = _smooth(b_prev, b_b, load_row(p_row, K), b_P, b_count, K)
-    store_row(p_out, b_g, m_lane & m_tail, K)
+    # p_row stands at the chunk's last bin and p_out at the row of its tail.
+    b_prev = select(m_tail, load_states(p_out, n, TURNED, K), fill(b_b[0], 1.0, K), K)
+    b_b_tail, b_g, b_count_tail = _smooth(b_prev, b_b, b_tail, b_P, b_count, K)
+    store_states(p_out, b_g, m_lane & m_tail, n, TURNED, K)
     b_b = select(m_tail, b_b_tail, b_b, K)
     b_count = select(m_tail, b_count_tail, b_count, K * K)
-    p_row -= K * m_tail.to(tl.int32)
-    b_next = load_row(p_row, K)
+    p_row -= step * m_tail.to(tl.int32)
+    b_next = load_states(p_row, n, TURNED, K)
+    p_out -= step * (n_full > 0).to(tl.int32)
+    b_before = load_states(p_out, n, TURNED, K)
     t = n_full
     while t > 0:
-        b_ll = b_next
-        p_out -= K
-        b_prev = load_row(p_out, K)
-        p_row -= K * (t > 1).to(tl.int32)
-        b_next = load_row(p_row, K)
+        b_ll, b_prev = b_next, b_before
+        p_now = p_out
+        p_out -= step * (t > 1).to(tl.int32)
+        b_before = load_states(p_out, n, TURNED, K)
+        p_row -= step * (t > 1).to(tl.int32)
+        b_next = load_states(p_row, n, TURNED, K)
         b_b, b_g, b_count = _smooth(b_prev, b_b, b_ll, b_P, b_count, K)
-        store_row(p_out, b_g, m_lane, K)
+        store_states(p_now, b_g, m_lane, n, TURNED, K)
         t -= 1
     o_count = (i_s * tl.num_programs(0) + tl.program_id(0)) * (K * K)
     for i in tl.static_range(K * K):

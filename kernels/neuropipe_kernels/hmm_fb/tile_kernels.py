@@ -1,6 +1,7 @@
 """Forward-backward for 9 to 32 states: Triton kernels that stack chunks as rows of one product.
 
-Signatures, layouts and legend as in ``lane_kernels``; here L is the number of chunks a program
+Signatures, layouts and legend as in ``lane_kernels`` (TURNED is never set: rows are whole
+cache lines here, and p_work is p_state); L is the number of chunks a program
 stacks, and states are padded to 16 or 32 with zero weights. Products run on tensor cores as
 three tf32 products (one would err by 1e-3 over a chunk), float32 only.
 """
@@ -43,10 +44,10 @@ def _likelihood(b_ll):
     return tl.exp(b_ll - b_top[:, None]), b_top
 
 
-@triton.jit(do_not_specialize=["T", "n", "stride_P"])
+@triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def transfer_kernel(
-    p_ll, p_P, p_lengths, p_M, p_scale, T, n, stride_P,
-    RAGGED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, KP: tl.constexpr,
+    p_ll, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, KP: tl.constexpr,
 ):  # fmt: skip
     """Transfer matrix of each chunk.
 
@@ -199,10 +200,10 @@ def spread_kernel(
             tl.store(p_b_first + i_in * K + o_k, b_b, mask=m_k)
 
 
-@triton.jit(do_not_specialize=["T", "n", "stride_P"])
+@triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def smooth_kernel(
-    p_ll, p_P, p_lengths, p_a, p_b, p_state, p_count, T, n, stride_P,
-    RAGGED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, KP: tl.constexpr,
+    p_ll, p_P, p_lengths, p_a, p_b, p_work, p_state, p_count, T, n, n_rows, stride_P,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, KP: tl.constexpr,
 ):  # fmt: skip
     """Posteriors of each chunk's bins and its share of the derivative by P.
 

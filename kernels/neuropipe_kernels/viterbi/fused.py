@@ -10,7 +10,7 @@ from neuropipe_kernels.viterbi import lane_kernels as kernels
 
 MOST_STATES = 8
 LANES = 32
-# Chunks that fill the device; their maps are linked by one program a sequence.
+# Chunks that fill the device.
 TARGET = 32768
 
 
@@ -75,15 +75,36 @@ def best_path(
         ll, P, lengths, d, pointers, maps, n_bins, n, n_rows, stride_P,
         RAGGED=ragged, BITS=bits, **meta,
     )  # fmt: skip
-    before = scratch(n_sequences, n + 1, dtype=torch.int32)
-    width = triton.next_power_of_2(n)
-    kernels.link_kernel[(n_sequences,)](
-        maps, last, before, n, K=n_states, BITS=bits, N=width, num_warps=min(32, max(1, width // 64))
-    )
+    ends = _link(maps.view(-1), last, radices, {"BITS": bits, "L": LANES, "num_warps": 1}, n_states)
     shape = (n_sequences, n_bins)
     state = torch.full(shape, -1, dtype=torch.int64, device=ll.device) if ragged else scratch(*shape, dtype=torch.int64)
     kernels.walk_kernel[grid](
-        pointers, lengths, before, state, n_bins, n, n_rows,
+        pointers, lengths, ends, state, n_bins, n, n_rows,
         RAGGED=ragged, BITS=bits, L=LANES, num_warps=1,
     )  # fmt: skip
     return state, score
+
+
+def _link(
+    maps: torch.Tensor,
+    last: torch.Tensor,
+    radices: tuple[int, ...],
+    meta: dict[str, int],
+    n_states: int,
+) -> torch.Tensor:
+    """Last state of every chunk, from the last state of each sequence and the chunks' maps."""
+    levels = [maps]
+    for radix in radices[:-1]:
+        n_out = levels[-1].shape[0] // radix
+        out = maps.new_empty(n_out)
+        kernels.compose_kernel[(triton.cdiv(n_out, LANES),)](
+            levels[-1], out, n_out, radix, K=n_states, **meta
+        )
+        levels.append(out)
+    ends = last
+    for level, radix in zip(reversed(levels), reversed(radices), strict=True):
+        n_in = ends.shape[0]
+        out, first = torch.empty_like(level), torch.empty_like(ends)
+        kernels.link_kernel[(triton.cdiv(n_in, LANES),)](level, ends, out, first, n_in, radix, **meta)
+        ends = out
+    return ends

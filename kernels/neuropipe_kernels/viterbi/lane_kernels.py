@@ -98,10 +98,14 @@ def product_kernel(p_M, p_scale, p_M_out, p_scale_out, n_out, G, K: tl.constexpr
     p_in = p_M + o_in * (K * K)
     b_M = load_row(p_in, K * K)
     b_log = tl.load(p_scale + o_in)
+    p_in += K * K * (G > 1)
+    b_next = load_row(p_in, K * K)
     g = 1
     while g < G:
-        p_in += K * K
-        b_M, b_shift = _shift(max_mat(b_M, load_row(p_in, K * K), K), K * K)
+        b_now = b_next
+        p_in += K * K * (g + 1 < G)
+        b_next = load_row(p_in, K * K)
+        b_M, b_shift = _shift(max_mat(b_M, b_now, K), K * K)
         b_log += tl.load(p_scale + o_in + g) + b_shift
         g += 1
     store_row(p_M_out + i_out * (K * K), b_M, m_lane, K * K)
@@ -213,49 +217,66 @@ def point_kernel(
     tl.store(p_map + i_s * n + i_chunk, b_map, mask=m_lane)
 
 
-@triton.jit
-def _compose(b_x, b_y):
-    """Follow x, then y: maps packed with 4 bits a state, 8 states."""
-    b_z = b_x * 0
-    for j in tl.static_range(8):
-        b_z |= ((b_y >> (((b_x >> (4 * j)) & 7) * 4)) & 7) << (4 * j)
-    return b_z
-
-
-@triton.jit(do_not_specialize=["n"])
-def link_kernel(
-    p_map, p_last, p_before, n, K: tl.constexpr, BITS: tl.constexpr, N: tl.constexpr
+@triton.jit(do_not_specialize=["n_out", "G"])
+def compose_kernel(
+    p_map, p_map_out, n_out, G, K: tl.constexpr, BITS: tl.constexpr, L: tl.constexpr
 ):
-    """State before each chunk, from the last bin's state; one sequence a program.
+    """Join the maps of each run of G chunks.
 
-    p_map: (S, n) int32 packed with BITS bits a state; p_last: (S,) int32; p_before:
-    (S, n + 1) int32 written, its last entry the last bin's state. N: power of two >= n.
+    p_map: (n_out * G,) int32, for each last state the state before, packed; p_map_out:
+    (n_out,) int32 written. Sequences are joined: G divides the chunks of one.
     """
-    i_s = tl.program_id(0).to(tl.int64)
-    o_back = tl.arange(0, N)
-    i_chunk = n - 1 - o_back
-    m_chunk = o_back < n
-    b_packed = tl.load(p_map + i_s * n + i_chunk, mask=m_chunk, other=0)
-    b_map = tl.zeros((N,), tl.int32)
+    i_out = (tl.program_id(0) * L + tl.arange(0, L)).to(tl.int64)
+    m_lane = i_out < n_out
+    p_in = p_map + tl.minimum(i_out, n_out - 1) * G
+    b_map = tl.zeros((L,), tl.int32)
     for j in tl.static_range(K):
-        b_map |= ((b_packed >> (BITS * j)) & ((1 << BITS) - 1)) << (4 * j)
-    # Running composition from the last chunk to the first.
-    b_map = tl.associative_scan(b_map, 0, _compose)
-    b_last = tl.load(p_last + i_s)
-    b_state = (b_map >> (4 * b_last)) & 7
-    tl.store(p_before + i_s * (n + 1) + i_chunk, b_state, mask=m_chunk)
-    tl.store(p_before + i_s * (n + 1) + n, b_last)
+        b_map |= j << (BITS * j)
+    g = G
+    b_next = tl.load(p_in + G - 1)
+    while g > 0:
+        b_now = b_next
+        g -= 1
+        b_next = tl.load(p_in + tl.maximum(g - 1, 0))
+        b_new = tl.zeros((L,), tl.int32)
+        for j in tl.static_range(K):
+            b_via = (b_map >> (BITS * j)) & ((1 << BITS) - 1)
+            b_new |= ((b_now >> (BITS * b_via)) & ((1 << BITS) - 1)) << (BITS * j)
+        b_map = b_new
+    tl.store(p_map_out + i_out, b_map, mask=m_lane)
+
+
+@triton.jit(do_not_specialize=["n_in", "G"])
+def link_kernel(p_map, p_end, p_end_out, p_first, n_in, G, BITS: tl.constexpr, L: tl.constexpr):
+    """Last state of each chunk, from the last state of each run of G chunks.
+
+    p_map: (n_in * G,) int32 packed; p_end: (n_in,) int32; p_end_out: (n_in * G,) int32
+    written; p_first: (n_in,) int32 written, the state before each run.
+    """
+    i_in = (tl.program_id(0) * L + tl.arange(0, L)).to(tl.int64)
+    m_lane = i_in < n_in
+    i_in = tl.minimum(i_in, n_in - 1)
+    b_state = tl.load(p_end + i_in)
+    g = G
+    b_next = tl.load(p_map + i_in * G + G - 1)
+    while g > 0:
+        b_now = b_next
+        g -= 1
+        b_next = tl.load(p_map + i_in * G + tl.maximum(g - 1, 0))
+        tl.store(p_end_out + i_in * G + g, b_state, mask=m_lane)
+        b_state = (b_now >> (BITS * b_state)) & ((1 << BITS) - 1)
+    tl.store(p_first + i_in, b_state, mask=m_lane)
 
 
 @triton.jit(do_not_specialize=["T", "n", "n_rows"])
 def walk_kernel(
-    p_ptr, p_lengths, p_before, p_state, T, n, n_rows,
+    p_ptr, p_lengths, p_end, p_state, T, n, n_rows,
     RAGGED: tl.constexpr, BITS: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """Write the path of each chunk from its last bin back.
 
     p_ptr: (S, n_rows, n) packed pointers; p_lengths: (S,) int64, not read unless RAGGED;
-    p_before: (S, n + 1) int32; p_state: (S, T) int64 written up to each length.
+    p_end: (S, n) int32; p_state: (S, T) int64 written up to each length.
     """
     i_s = tl.program_id(1).to(tl.int64)
     i_chunk = tl.program_id(0) * L + tl.arange(0, L)
@@ -263,7 +284,7 @@ def walk_kernel(
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(tl.minimum(i_chunk, n - 1), n, n_bins)
     n_steps = (n_bins - 1 + n - 1) // n
-    b_state = tl.load(p_before + i_s * (n + 1) + i_chunk + 1, mask=m_lane, other=0)
+    b_state = tl.load(p_end + i_s * n + i_chunk, mask=m_lane, other=0)
     p_out = p_state + i_s * T + o_start
     p_in = p_ptr + i_s * n_rows * n + i_chunk
     t = n_steps
@@ -271,7 +292,6 @@ def walk_kernel(
     while t > 0:
         m_now = m_lane & (t <= o_size)
         b_ptr = b_next.to(tl.int32)
-        # Every chunk holds at least all bins but one, so earlier rows need no size check.
         b_next = tl.load(p_in + (t - 2) * n, mask=m_lane & (t - 1 <= o_size) & (t > 1), other=0)
         tl.store(p_out + t, b_state.to(tl.int64), mask=m_now)
         b_state = tl.where(m_now, (b_ptr >> (BITS * b_state)) & ((1 << BITS) - 1), b_state)
