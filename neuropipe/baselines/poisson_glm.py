@@ -78,7 +78,9 @@ class PoissonGLM:
         sd = self.config.weight_sd or self.default_sd
         weight, bias, converged = [], [], True
         for unit in range(counts.shape[1]):
-            model = PoissonRegressor(alpha=1 / (len(counts) * sd**2), max_iter=1000, tol=1e-6)
+            model = PoissonRegressor(
+                alpha=1 / (len(counts) * sd**2), solver="newton-cholesky", max_iter=1000, tol=1e-6
+            )
             model.fit(features, counts[:, unit]) if features.shape[1] else None
             if not features.shape[1]:
                 weight.append(np.zeros(0))

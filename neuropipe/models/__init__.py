@@ -19,7 +19,7 @@ MODELS = {
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
 }
 SIMULATORS = {
-    "hmm_glm": "neuropipe.models.hmm_glm.simulate:simulate",
+    "hmm_glm": "neuropipe.models.hmm_glm.simulate",
 }
 
 

@@ -1,0 +1,10 @@
+# The whole study: `snakemake --cores N pipelines`. Everything else is under workflow/.
+include: "workflow/Snakefile"
+
+
+rule pipelines:
+    default_target: True
+    input:
+        required_pictures,
+        optional_pictures,
+        "results/report/index.html",

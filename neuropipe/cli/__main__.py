@@ -1,0 +1,5 @@
+"""``python -m neuropipe.cli`` is the same as ``neuropipe``."""
+
+from neuropipe.cli import main
+
+main()

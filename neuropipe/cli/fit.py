@@ -1,0 +1,114 @@
+"""`fit`: learn one estimator on the training side of one fold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuropipe import __version__
+from neuropipe.cli import Output, Seed, app
+from neuropipe.cli.files import parse_json, read_json, write_json
+from neuropipe.errors import ConfigError
+
+
+def load_estimator(name: str) -> type:
+    """Return the class of a model or baseline."""
+    from neuropipe.baselines import BASELINES
+    from neuropipe.models import MODELS, resolve
+
+    return resolve(name, {**MODELS, **BASELINES})
+
+
+def fold_of(splits: Path, fold: int, side: str) -> dict[str, list[list[float]]]:
+    """Return the windows of one side of one fold, by session."""
+    folds = read_json(splits)["folds"]
+    if not 0 <= fold < len(folds):
+        raise ConfigError(f"{splits}: fold {fold}, expected 0 to {len(folds) - 1}")
+    return folds[fold][side]
+
+
+@app.command()
+def fit(
+    estimator: Annotated[str, typer.Argument(help="Name of a model or baseline.")],
+    stores: Annotated[list[Path], typer.Argument(help="Prepared stores of the run.")],
+    splits: Annotated[Path, typer.Option(help="Folds of the run.")],
+    fold: Annotated[int, typer.Option(help="Which fold is held out.")],
+    seed: Seed,
+    output: Output,
+    parameters: Annotated[str, typer.Option(help="JSON of the estimator's parameters.")] = "{}",
+    checkpoint: Annotated[Path | None, typer.Option(help="File to resume from.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Fit on the training windows; writes OUTPUT (fit.json) and the fitted estimator beside it."""
+    from neuropipe.batching.windows import attach_windows
+    from neuropipe.config import build, parameters_class
+    from neuropipe.io.store import open_recording, write
+
+    settings = parse_json(parameters, "--parameters")
+    build(parameters_class(estimator), settings, f"parameters of {estimator}")
+    model = load_estimator(estimator)(**settings)
+    training = fold_of(splits, fold, "train")
+    recordings = [
+        attach_windows(open_recording(store), training[store.stem])
+        for store in stores
+        if store.stem in training
+    ]
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    began = time.time()
+    model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
+    folder = output.parent
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        model.save(part)
+        learned = write(model.parameters_, part / "parameters.zarr")
+        write(model.history_, part / "history.zarr")
+        inputs = {str(s.name): read_json(s.with_suffix(".json"))["content_sha256"] for s in stores}
+        write_json(part / "provenance.json", _provenance(estimator, settings, seed, inputs, began))
+        write_json(
+            part / output.name,
+            {"estimator": estimator, "fold": fold, "parameters_sha256": learned["content_sha256"]},
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _provenance(
+    estimator: str, settings: dict[str, Any], seed: int, inputs: dict[str, str], began: float
+) -> dict[str, Any]:
+    """Return who, what, when and with what a fit was made."""
+    import torch
+
+    text = json.dumps(settings, sort_keys=True)
+    return {
+        "estimator": estimator,
+        "settings": settings,
+        "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "seed": seed,
+        "inputs_sha256": inputs,
+        "seconds": round(time.time() - began, 3),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {
+            "neuropipe": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+    }

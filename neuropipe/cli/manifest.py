@@ -1,0 +1,26 @@
+"""`manifest`: the pair of manifest files for a folder of one's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from neuropipe.cli import app
+
+
+@app.command()
+def manifest(
+    path: Annotated[Path, typer.Argument(help="Folder of recordings (NWB files).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the pair goes.")] = Path(
+        "data_manifests"
+    ),
+    name: Annotated[str | None, typer.Option(help="Name of the data set.")] = None,
+) -> None:
+    """Look through a folder and write <name>.yaml and <name>.tsv for it."""
+    from neuropipe.io.manifest import write_manifest
+
+    page = write_manifest(path, output, name)
+    Console().print(f"wrote {page}; name it in config/config.yaml under datasets, key manifest")

@@ -1,0 +1,49 @@
+"""`unlock`: remove the lock that a killed run left behind, unless another run lives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from neuropipe.cli import app
+from neuropipe.errors import ConfigError
+
+
+def living_runs(folder: Path) -> list[int]:
+    """Return the processes of Snakemake that work in a folder, by Linux's /proc."""
+    own = {os.getpid(), os.getppid()}
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            here = (entry / "cwd").resolve() == folder
+        except OSError:
+            continue  # gone meanwhile, or somebody else's
+        runs = any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3])
+        runs |= words[1:3] == [b"-m", b"snakemake"]
+        if here and runs and int(entry.name) not in own:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+@app.command()
+def unlock(
+    folder: Annotated[Path, typer.Argument(help="Working folder of the study.")] = Path(),
+) -> None:
+    """Remove a stale lock; refuse while another run works in the folder."""
+    locks = folder / ".snakemake" / "locks"
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return
+    living = living_runs(folder.resolve())
+    if living:
+        raise ConfigError(
+            f"{folder.resolve()}: another run lives here (process {living[0]}); wait for it, or "
+            "stop it, before you start one more"
+        )
+    shutil.rmtree(locks)
+    Console().print("removed the lock of a run that was killed")

@@ -1,0 +1,132 @@
+# What the rules share: the checked configuration, sessions, and what a run must produce.
+# This file is read again by every job, so it imports nothing slow.
+import json
+from importlib import import_module
+from pathlib import Path
+
+from neuropipe.config import check_study, parameters_class
+from neuropipe.figures import FIGURES, caption
+from neuropipe.io.manifest import read_manifest
+from neuropipe.tables import TABLES
+
+STUDY = check_study(config, "config")
+RUNS = STUDY.runs
+MANIFESTS = {name: read_manifest(data.manifest) for name, data in STUDY.datasets.items()}
+OPTIONAL = [name for name, data in STUDY.datasets.items() if data.optional]
+REQUIRED = [name for name in STUDY.datasets if name not in OPTIONAL]
+NEVER = "(?!)"  # a pattern that matches nothing
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_]+",
+    session="[A-Za-z0-9_.+-]+",
+    run="[A-Za-z0-9_]+",
+    estimator="[a-z0-9_]+",
+    fold=r"\d+",
+    figure="|".join(FIGURES),
+    table="|".join(TABLES),
+
+
+def as_json(value):
+    """Text of a setting; equal settings give equal text, so nothing re-runs without cause."""
+    return json.dumps(value, sort_keys=True)
+
+
+def sessions(dataset):
+    """Session ids of a data set that the configuration wants."""
+    wanted = STUDY.datasets[dataset].sessions
+    known = list(MANIFESTS[dataset].sessions())
+    if wanted == "all":
+        return known
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise ValueError(
+            f"datasets.{dataset}.sessions: {unknown} not in its manifest, which has {known}"
+        )
+    return list(wanted)
+
+
+def revision(estimator):
+    """Number that its authors raise when the same parameters would give other numbers."""
+    return import_module(parameters_class(estimator).__module__).REVISION
+
+
+def stores(run):
+    """Prepared stores of a run's sessions."""
+    dataset = RUNS[run].dataset
+    return [f"results/preprocess/{dataset}/{s}.zarr" for s in sessions(dataset)]
+
+
+def store_notes(wildcards):
+    """Content notes beside a run's stores; small, so Snakemake compares what is in them."""
+    return [str(Path(store).with_suffix(".json")) for store in stores(wildcards.run)]
+
+
+def fits(run, estimators=None):
+    """Notes of every fit of a run."""
+    estimators = estimators or RUNS[run].estimators()
+    folds = range(RUNS[run].split.folds)
+    return [f"results/fit/{run}/{e}/fold-{k}/fit.json" for e in estimators for k in folds]
+
+
+def scores(run):
+    """Scores of every fit of a run."""
+    return [
+        path.replace("results/fit", "results/score", 1).replace("/fit.json", ".tsv")
+        for path in fits(run)
+    ]
+
+
+def run_outputs(wildcards):
+    """Everything that a figure or table of a run may read."""
+    run = wildcards.run
+    folds = range(RUNS[run].split.folds)
+    return (
+        [f"results/preprocess/splits/{run}.json"]
+        + fits(run)
+        + scores(run)
+        + [f"results/transform/{run}/fold-{k}.json" for k in folds]
+    )
+
+
+def pictures(run):
+    """Figures and tables of a run."""
+    block = RUNS[run]
+    figures = list(FIGURES) if block.figures == "all" else block.figures
+    tables = list(TABLES) if block.tables == "all" else block.tables
+    return [f"results/figure/{run}/{f}.svg" for f in figures] + [
+        f"results/table/{run}/{t}.tsv" for t in tables
+    ]
+
+
+def receipts(dataset):
+    """Receipts of a data set's sessions."""
+    return [f"results/fetch/{dataset}/{s}.json" for s in sessions(dataset)]
+
+
+def available(dataset):
+    """Whether a data set could be fetched; known only after its checkpoint has run."""
+    if dataset not in OPTIONAL:
+        return True
+    for session in sessions(dataset):
+        receipt = checkpoints.fetch_optional.get(dataset=dataset, session=session).output[0]
+        if json.loads(Path(receipt).read_text())["status"] == "skipped":
+            return False
+    return True
+
+
+def required_pictures(wildcards):
+    """Figures and tables of the runs whose data must be there."""
+    return [p for run, b in RUNS.items() if b.dataset in REQUIRED for p in pictures(run)]
+
+
+def optional_pictures(wildcards):
+    """Figures and tables of the other runs, as far as their data could be fetched."""
+    optional = [run for run, block in RUNS.items() if block.dataset in OPTIONAL]
+    return [p for run in optional if available(RUNS[run].dataset) for p in pictures(run)]
+
+
+def skips(wildcards):
+    """How often a session was skipped before: a new number makes the next run try again."""
+    receipt = Path(f"results/fetch/{wildcards.dataset}/{wildcards.session}.json")
+    return json.loads(receipt.read_text()).get("skips", 0) if receipt.exists() else 0

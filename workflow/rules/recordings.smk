@@ -1,0 +1,98 @@
+# From a manifest to prepared recordings. A rule's output is the note that is written beside a store
+# when it is whole: small, with the store's content hash, so that equal content re-runs nothing.
+FETCH = (
+    "neuropipe fetch {input} --session {wildcards.session} --output {output}"
+    " {params.flags} > {log} 2>&1"
+)
+
+
+def fetch_flags(wildcards):
+    return "--accept-terms" if STUDY.datasets[wildcards.dataset].accept_terms else ""
+
+
+rule fetch:
+    input:
+        lambda wildcards: STUDY.datasets[wildcards.dataset].manifest,
+    output:
+        "results/fetch/{dataset}/{session}.json",
+    wildcard_constraints:
+        dataset="|".join(REQUIRED) or NEVER,
+    params:
+        flags=fetch_flags,
+        row=lambda wildcards: as_json(
+            [r.model_dump() for r in MANIFESTS[wildcards.dataset].sessions()[wildcards.session]]
+        ),
+    log:
+        "results/logs/fetch/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/fetch/{dataset}/{session}.tsv"
+    shell:
+        FETCH
+
+
+checkpoint fetch_optional:
+    input:
+        lambda wildcards: STUDY.datasets[wildcards.dataset].manifest,
+    output:
+        "results/fetch/{dataset}/{session}.json",
+    wildcard_constraints:
+        dataset="|".join(OPTIONAL) or NEVER,
+    params:
+        flags=lambda wildcards: f"--optional --skips {skips(wildcards)} {fetch_flags(wildcards)}",
+    log:
+        "results/logs/fetch/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/fetch/{dataset}/{session}.tsv"
+    shell:
+        FETCH
+
+
+rule ingest:
+    input:
+        "results/fetch/{dataset}/{session}.json",
+    output:
+        "results/ingest/{dataset}/{session}.json",
+    params:
+        store="results/ingest/{dataset}/{session}.zarr",
+    log:
+        "results/logs/ingest/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/ingest/{dataset}/{session}.tsv"
+    shell:
+        "neuropipe ingest {input} --output {params.store} > {log} 2>&1"
+
+
+rule preprocess:
+    input:
+        "results/ingest/{dataset}/{session}.json",
+    output:
+        "results/preprocess/{dataset}/{session}.json",
+    params:
+        source="results/ingest/{dataset}/{session}.zarr",
+        store="results/preprocess/{dataset}/{session}.zarr",
+        steps=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset].preprocess),
+    log:
+        "results/logs/preprocess/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/preprocess/{dataset}/{session}.tsv"
+    shell:
+        "neuropipe preprocess {params.source} --steps {params.steps:q}"
+        " --output {params.store} > {log} 2>&1"
+
+
+rule split:
+    input:
+        store_notes,
+    output:
+        "results/preprocess/splits/{run}.json",
+    params:
+        stores=lambda wildcards: stores(wildcards.run),
+        split=lambda wildcards: as_json(RUNS[wildcards.run].split.model_dump()),
+        seed=lambda wildcards: RUNS[wildcards.run].seed,
+    log:
+        "results/logs/preprocess/splits/{run}.log",
+    benchmark:
+        "results/benchmarks/preprocess/splits/{run}.tsv"
+    shell:
+        "neuropipe preprocess {params.stores:q} --split {params.split:q} --seed {params.seed}"
+        " --output {output} > {log} 2>&1"

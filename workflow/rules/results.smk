@@ -1,0 +1,53 @@
+# Generic over figures and tables: a new one needs no new rule.
+rule figure:
+    input:
+        run_outputs,
+    output:
+        report(
+            "results/figure/{run}/{figure}.svg",
+            caption="../report/figure.rst",
+            category="{run}",
+            labels={"figure": "{figure}"},
+        ),
+    params:
+        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
+        caption=lambda wildcards: caption(wildcards.figure),
+    log:
+        "results/logs/figure/{run}/{figure}.log",
+    benchmark:
+        "results/benchmarks/figure/{run}/{figure}.tsv"
+    shell:
+        "neuropipe figure {wildcards.figure} --run {wildcards.run}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+
+
+rule table:
+    input:
+        run_outputs,
+    output:
+        "results/table/{run}/{table}.tsv",
+    params:
+        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
+    log:
+        "results/logs/table/{run}/{table}.log",
+    benchmark:
+        "results/benchmarks/table/{run}/{table}.tsv"
+    shell:
+        "neuropipe table {wildcards.table} --run {wildcards.run}"
+        " --settings {params.settings:q} --output {output} > {log} 2>&1"
+
+
+rule report:
+    input:
+        required_pictures,
+        optional_pictures,
+    output:
+        "results/report/index.html",
+    params:
+        study=as_json(STUDY.model_dump()),
+    log:
+        "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    shell:
+        "neuropipe report --study {params.study:q} --output {output} > {log} 2>&1"
