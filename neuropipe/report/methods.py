@@ -1,0 +1,134 @@
+"""Methods in words and the references of what a study truly used."""
+
+from __future__ import annotations
+
+import re
+
+from neuropipe.report.study import DataSource, RunReport, StudyReport
+from neuropipe.report.words import spoken
+
+REFERENCES = {
+    "li2024onehot": """@inproceedings{li2024onehot,
+  title     = {One-hot Generalized Linear Model for Switching Brain State Discovery},
+  author    = {Li, Chengrui and Kim, Soon Ho and Rodgers, Chris and Choi, Hannah and Wu, Anqi},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024},
+  note      = {arXiv:2310.15263}
+}""",
+    "rubel2022nwb": """@article{rubel2022nwb,
+  title   = {The Neurodata Without Borders ecosystem for neurophysiological data science},
+  author  = {R{\\"u}bel, Oliver and Tritt, Andrew and Ly, Ryan and Dichter, Benjamin K. and
+             Ghosh, Satrajit and Niu, Lawrence and Baker, Pamela and Soltesz, Ivan and Ng, Lydia
+             and Svoboda, Karel and Frank, Loren and Bouchard, Kristofer E.},
+  journal = {eLife},
+  volume  = {11},
+  pages   = {e78362},
+  year    = {2022},
+  doi     = {10.7554/eLife.78362}
+}""",
+    "benjamini1995fdr": """@article{benjamini1995fdr,
+  title   = {Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple
+             Testing},
+  author  = {Benjamini, Yoav and Hochberg, Yosef},
+  journal = {Journal of the Royal Statistical Society: Series B},
+  volume  = {57},
+  number  = {1},
+  pages   = {289--300},
+  year    = {1995},
+  doi     = {10.1111/j.2517-6161.1995.tb02031.x}
+}""",
+}
+MODELS = {
+    "hmm_glm": (
+        "li2024onehot",
+        "In HMM-GLM a hidden state follows a Markov chain, and in each state the count of a unit "
+        "depends on the past counts of all units through that state's own weights. State "
+        "probabilities come from forward and backward recursions, paths from the Viterbi "
+        "recursion, and parameters from expectation maximisation over all training windows "
+        "(Li et al. 2024; the setting `prior` names what ties the weights of the states).",
+    ),
+}
+BASELINES = {
+    "homogeneous_rate": "a constant rate for each unit",
+    "poisson_glm": "a Poisson regression on the past counts without hidden states",
+    "gaussian_glm": "the same regression with a Gaussian prior on its weights",
+    "poisson_hmm": "a hidden Markov model with constant rates in each state",
+}
+
+
+def methods(study: StudyReport) -> list[str]:
+    """Return the methods of a study, a paragraph each."""
+    out = []
+    if any(d.reader == "nwb" for d in study.datasets):
+        out.append("Recordings were read from NWB files (Rübel et al. 2022).")
+    out += [_run_methods(run) for run in study.runs]
+    out += [MODELS[model][1] for model in _models(study) if model in MODELS]
+    used = [name for name in BASELINES if any(name in run.converged for run in study.runs)]
+    if used:
+        meanings = "; ".join(f"{spoken(name)}, {BASELINES[name]}" for name in used)
+        out.append(f"Baselines: {meanings}.")
+    out.append(
+        "Whatever was fitted was fitted on the training side of each fold; held-out data gave the "
+        "scores only. Intervals of means are 95% percentile bootstrap intervals over sessions and "
+        "folds; differences between estimators are paired by session and fold."
+    )
+    if _has_edges(study):
+        out.append(
+            "p-values of single weights are controlled for false discoveries within their table "
+            "(Benjamini and Hochberg 1995)."
+        )
+    return out
+
+
+def _run_methods(run: RunReport) -> str:
+    folds = run.splits.get("folds")
+    n_folds = len(folds) if isinstance(folds, list | tuple | dict) else folds
+    sentence = f"Run {run.run}: {spoken(run.model)} on {run.dataset}, seed {run.seed}"
+    if n_folds is not None:
+        sentence += f", {n_folds} folds"
+    if "by" in run.splits:
+        sentence += f" by {run.splits['by']}"
+    if run.splits.get("buffer_s"):
+        sentence += f" with {run.splits['buffer_s']} s left out on each side of held-out data"
+    return sentence + "; the model and its baselines share the folds."
+
+
+def _models(study: StudyReport) -> list[str]:
+    return list(dict.fromkeys(run.model for run in study.runs))
+
+
+def _has_edges(study: StudyReport) -> bool:
+    return any(
+        "q_value" in table.frame and len(table.frame) for run in study.runs for table in run.tables
+    )
+
+
+def references(study: StudyReport) -> str:
+    """Return the BibTeX entries of models, formats, tests and data sets that the study used."""
+    keys = [MODELS[model][0] for model in _models(study) if model in MODELS]
+    if any(d.reader == "nwb" for d in study.datasets):
+        keys.append("rubel2022nwb")
+    if _has_edges(study):
+        keys.append("benjamini1995fdr")
+    entries = [REFERENCES[key] for key in keys]
+    entries += [_entry(d) for d in study.datasets if not d.simulated]
+    return "\n\n".join([*entries, *study.bibtex])
+
+
+def _entry(dataset: DataSource) -> str:
+    fields = {
+        "title": dataset.title,
+        "doi": dataset.doi,
+        "note": ". ".join(
+            part
+            for part in (dataset.citation, dataset.licence and f"Licence: {dataset.licence}")
+            if part
+        ),
+    }
+    key = re.sub(r"\W+", "", dataset.name) or "dataset"
+    lines = [f"  {name} = {{{_braced(value)}}}" for name, value in fields.items() if value]
+    return f"@misc{{{key},\n" + ",\n".join(lines) + "\n}"
+
+
+def _braced(text: str) -> str:
+    return text.replace("{", "(").replace("}", ")")

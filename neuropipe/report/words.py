@@ -1,0 +1,195 @@
+"""What the report says of the numbers, in plain sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from neuropipe.report.study import RunReport, StudyReport
+
+PREFERRED_METRIC = "bits_per_spike"
+FEW_SPIKES_PER_UNIT = 100
+FEW_SCORES = 5
+MUCH_MISSING = 0.2
+
+
+NAMES = {
+    "hmm_glm": "HMM-GLM",
+    "homogeneous_rate": "constant rate",
+    "poisson_glm": "Poisson GLM",
+    "gaussian_glm": "GLM with a Gaussian prior",
+    "poisson_hmm": "Poisson HMM",
+}
+UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm"}
+
+
+def spoken(name: str) -> str:
+    """Return a name of the configuration as words."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def heading(column: str) -> str:
+    """Return the name of a column or setting as words, its unit in brackets."""
+    name, _, unit = column.rpartition("_")
+    return f"{spoken(name)} ({UNITS[unit]})" if name and unit in UNITS else spoken(column)
+
+
+def number(value: object) -> str:
+    """Return a value as a cell or a word of a sentence; a dash where there is none."""
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return "–"
+        return f"{value:.4g}".replace("-", "−")
+    return "–" if value is None else str(value)
+
+
+def _plural(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")
+
+
+def _main_scores(run: RunReport) -> pd.DataFrame:
+    metrics = list(run.scores["metric"])
+    metric = PREFERRED_METRIC if PREFERRED_METRIC in metrics else next(iter(metrics), None)
+    return run.scores[run.scores["metric"] == metric].set_index("role")
+
+
+def _interval(row: pd.Series, low: str, high: str) -> str:
+    if not np.isfinite(row[low]):
+        return ""
+    return f" (95% interval {number(row[low])} to {number(row[high])})"
+
+
+def score_tables(run: RunReport) -> list[tuple[str, pd.DataFrame]]:
+    """Return, for each metric, its heading and a table that reads well, intervals in brackets."""
+    out = []
+    for metric, rows in run.scores.groupby("metric", sort=False):
+        heading_of = f"{spoken(str(metric))} ({rows['units'].iloc[0]})"
+        table = pd.DataFrame(
+            {
+                "estimator": rows["estimator"].map(spoken),
+                "role": rows["role"],
+                "mean (95% interval)": _with_interval(rows, "mean", "ci_low", "ci_high"),
+                "model minus estimator (95% interval)": _with_interval(
+                    rows, "model_minus_estimator", "difference_ci_low", "difference_ci_high"
+                ),
+                "scores": rows["n"],
+            }
+        )
+        out.append((heading_of, table))
+    return out
+
+
+def _with_interval(rows: pd.DataFrame, mean: str, low: str, high: str) -> list[str]:
+    return [
+        number(m) + (f" ({number(a)} to {number(b)})" if np.isfinite(a) else "")
+        for m, a, b in zip(rows[mean], rows[low], rows[high], strict=True)
+    ]
+
+
+def verdict(run: RunReport) -> str:
+    """Return who predicted the held-out data best, by how much, and how sure that is."""
+    scores = _main_scores(run)
+    model, where = spoken(run.model), f"run {run.run} on {run.dataset}"
+    if "model" not in scores.index:
+        return f"In {where}, {model} has no finite held-out score."
+    own = scores.loc["model"]
+    reached = (
+        f"In {where}, {model} reached {number(own['mean'])} {own['units']}"
+        f"{_interval(own, 'ci_low', 'ci_high')} on held-out data"
+    )
+    if "best baseline" not in scores.index:
+        return f"{reached}; there is no baseline to compare it with."
+    best = scores.loc["best baseline"]
+    gain, low, high = (
+        float(best[c]) for c in ("model_minus_estimator", "difference_ci_low", "difference_ci_high")
+    )
+    if not np.isfinite(gain):
+        return f"{reached}; it shares no fold with its baselines."
+    amount = f"{number(abs(gain))} {best['units']}"
+    baseline = f"the best baseline, {spoken(str(best['estimator']))}"
+    sure = np.isfinite(low) and (low > 0 or high < 0)
+    direction = "more" if gain > 0 else "less"
+    sentence = f"{reached}, {amount} {direction} than {baseline}"
+    if np.isfinite(low):
+        sentence += f" (paired difference {number(low)} to {number(high)})"
+    if sure:
+        return sentence + (": the model won." if gain > 0 else ": the model lost.")
+    if np.isfinite(low):
+        return sentence + ": the interval includes zero, so neither clearly won."
+    return sentence + ": too few folds for an interval."
+
+
+def convergence(run: RunReport) -> str:
+    """Return whether the model's own fits converged."""
+    flags = run.converged.get(run.model, ())
+    if not flags:
+        return "No fit was recorded."
+    if all(flags):
+        return "The only fit converged." if len(flags) == 1 else f"All {len(flags)} fits converged."
+    return f"{sum(not f for f in flags)} of {_plural(len(flags), 'fit')} did not converge."
+
+
+def summary(study: StudyReport) -> str:
+    """Return the study in one paragraph."""
+    sentences = [
+        f"This study analysed {_plural(len(study.recordings), 'recording')} in "
+        f"{_plural(len(study.runs), 'run')}."
+    ]
+    for run in study.runs:
+        sentences += [verdict(run), convergence(run)]
+    if study.skipped:
+        left_out = "; ".join(f"{s.name} ({s.reason.rstrip('.')})" for s in study.skipped)
+        sentences.append(f"Left out: {left_out}.")
+    else:
+        sentences.append("Nothing was left out.")
+    return " ".join(sentences)
+
+
+def warnings(run: RunReport) -> list[str]:
+    """Return what a reader must know before trusting a run, a sentence each."""
+    out = []
+    for estimator, flags in run.converged.items():
+        unfinished = sum(not flag for flag in flags)
+        if unfinished:
+            out.append(
+                f"Not converged: {spoken(estimator)}, {unfinished} of "
+                f"{_plural(len(flags), 'fit')}; its scores may be too low and its parameters "
+                "off. Raise the number of iterations."
+            )
+    out += _warnings_of_scores(run)
+    for row in run.recordings.to_dict("records"):
+        units, spikes = row.get("units", np.nan), row.get("spikes", np.nan)
+        if units and spikes / units < FEW_SPIKES_PER_UNIT:
+            out.append(
+                f"Few spikes: session {row['session']} has {number(spikes / units)} spikes a "
+                "unit; weights of such units are mostly prior."
+            )
+        if row.get("missing_share", 0.0) > MUCH_MISSING:
+            out.append(
+                f"Missing data: {100 * row['missing_share']:.0f}% of session {row['session']} "
+                "was not recorded."
+            )
+    return out + list(run.warnings)
+
+
+def _warnings_of_scores(run: RunReport) -> list[str]:
+    scores = _main_scores(run)
+    if "model" not in scores.index:
+        return [f"No score: {spoken(run.model)} has no finite held-out score."]
+    out = []
+    n_scores = int(scores.loc["model"]["n"])
+    if n_scores < 2:
+        out.append("Few folds: there is only one score, so no interval can be given.")
+    elif n_scores < FEW_SCORES:
+        out.append(f"Few folds: the intervals rest on {n_scores} scores; take them as rough.")
+    if "best baseline" in scores.index:
+        best = scores.loc["best baseline"]
+        name = spoken(str(best["estimator"]))
+        if best["model_minus_estimator"] < 0:
+            out.append(
+                f"Baseline ahead: {name} predicts held-out data better than {spoken(run.model)}; "
+                "the simpler account is the better one here."
+            )
+        elif best["difference_ci_low"] <= 0:
+            out.append(f"No clear gain: the interval of the difference to {name} includes zero.")
+    return out
