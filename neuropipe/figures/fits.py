@@ -58,6 +58,7 @@ def _features(parameters: xr.Dataset) -> np.ndarray:
         if name in parameters:
             block = parameters[name].transpose("state", ...).values
             block = np.nan_to_num(block.reshape(len(block), -1))
+            block = block - block.mean(axis=0)  # what all states share tells none apart
             blocks.append(block / ((block.std() or 1.0) * np.sqrt(block.shape[1])))
     return np.concatenate(blocks, axis=1)
 

@@ -21,6 +21,7 @@ from neuropipe.results import RunResults
 
 MOST_SESSIONS = 4
 MOST_SIGNALS = 3
+SIGNAL = "behavior/"
 
 
 @drawn
@@ -68,7 +69,9 @@ def plot(results: RunResults) -> Figure:
         elif kind == "trials":
             _draw_trials(axes, results.recordings[session]["trials"].to_dataset(), stretch)
         else:
-            _draw_signal(axes, results.recordings[session]["behavior"][kind], stretch)
+            _draw_signal(
+                axes, results.recordings[session]["behavior"][kind.removeprefix(SIGNAL)], stretch
+            )
         axes.set_xlim(stretch.start_s, stretch.stop_s)
         if is_last:
             axes.set_xlabel("time from session start (s)")
@@ -128,7 +131,7 @@ def _rows(results: RunResults, session: str, stretch: Stretch) -> list[tuple[str
             and signal.dtype.kind in "fiu"
             and np.isfinite(stretch.cut(signal).values).any()
         ]
-        rows += [(name, 0.6) for name in signals[:MOST_SIGNALS]]
+        rows += [(f"{SIGNAL}{name}", 0.6) for name in signals[:MOST_SIGNALS]]
     return rows
 
 

@@ -98,7 +98,8 @@ def made_parameters(rng, truth, recording, *, n_basis: int, onehot: bool, order)
     columns = np.exp(-((np.log(lag)[:, None] - centers) ** 2) * 3) if n_basis > 1 else None
     basis = np.exp(-lag)[:, None] if columns is None else columns
     counts = recording["counts"]["spike_count"].mean("time").values / BIN_S
-    rate = counts * rng.uniform(0.5, 1.5, (n_states, n_units))
+    gain = np.random.default_rng(99).uniform(0.5, 1.5, (n_states, n_units))[order]
+    rate = counts * gain * rng.uniform(0.95, 1.05, gain.shape)
     occupancy = rng.dirichlet(np.full(n_states, 30.0))
     out = xr.Dataset(
         {
