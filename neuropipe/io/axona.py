@@ -24,13 +24,13 @@ from neuropipe.io.nwb_write import save
 log = logging.getLogger(__name__)
 
 # Raised when the same files come to give other numbers, so that cached conversions are redone.
-REVISION = 1
+REVISION = 2
 WIRES = 4
 UNTRACKED = 1023
 UNSORTED = 0
 COORDINATES = 8
 FULL_SCALE = {1: 128, 2: 32768}
-SAMPLES = {1: np.dtype("i1"), 2: np.dtype("<i2")}
+SAMPLES: dict[int, np.dtype] = {1: np.dtype("i1"), 2: np.dtype("<i2")}
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A sorted unit: tetrode, cluster, spike times (s), mean waveform (V) and its rate (Hz)."""
+    """A sorted unit: tetrode, cluster, spike times (s), mean waveform (V), their clocks (Hz)."""
 
     tetrode: int
     number: int
     times: np.ndarray
     waveform: np.ndarray
     rate: float
+    timebase: float
 
 
 def convert(
@@ -121,7 +122,7 @@ def convert(
         session_start_time=_start(setup),
         file_create_date=[_start(setup)],
         session_id=session or base.name,
-        subject=Subject(subject_id=subject or "unknown", species=species),
+        subject=Subject(subject_id=subject or "unknown", species=species, sex="U"),
     )
     duration_s = _add_position(file, _part(base.with_suffix(".pos")), pixels_per_metre)
     cuts = sorted(base.parent.glob(f"{base.name}_*.cut"))
@@ -223,9 +224,10 @@ def _add_position(file: NWBFile, part: Part, pixels_per_metre: float | None) -> 
 
 
 def _add_electrodes(file: NWBFile, setup: Part, tetrodes: list[int]) -> None:
-    device = file.create_device(name="DacqUSB")
-    lfp = [channel - 1 for channel in _lfp_channels(setup).values()]
-    for tetrode in sorted({*tetrodes, *(channel // WIRES + 1 for channel in lfp)}):
+    device = file.create_device(name="DacqUSB", description="Axona recorder")
+    lfp = _lfp_channel(setup)
+    recorded = {*tetrodes} if lfp is None else {*tetrodes, lfp // WIRES + 1}
+    for tetrode in sorted(recorded):
         group = file.create_electrode_group(
             name=f"tetrode{tetrode}", description="tetrode", location="unknown", device=device
         )
@@ -252,16 +254,16 @@ def _clusters(base: Path, cut: Path, tetrode: int, setup: Part) -> list[Cluster]
             f"{cut}: found {len(labels)} labels for {head.strip()!r}, expected "
             f"{len(ticks)} for {base.name!r}; the cut belongs to another recording"
         )
-    times = ticks[:, 0] / part.number("timebase")
+    timebase, rate = part.number("timebase"), part.number("sample_rate")
+    times = ticks[:, 0] / timebase
     gains = np.array([setup.number(f"gain_ch_{WIRES * (tetrode - 1) + w}") for w in range(WIRES)])
-    rate = part.number("sample_rate")
     volts = setup.number("ADC_fullscale_mv") / 1000 / (FULL_SCALE[1] * gains)
     found = []
     for number in np.unique(labels[labels != UNSORTED]):
         own = np.flatnonzero(labels == number)
         own = own[np.argsort(times[own], kind="stable")]
         mean = spikes["v"][own].mean(axis=0) * volts[:, None]
-        found.append(Cluster(tetrode, int(number), times[own], mean.T, rate))
+        found.append(Cluster(tetrode, int(number), times[own], mean.T, rate, timebase))
     return found
 
 
@@ -289,6 +291,7 @@ def _add_units(file: NWBFile, clusters: list[Cluster]) -> None:
         id=list(range(len(clusters))),
         waveform_rate=clusters[0].rate,
         waveform_unit="volts",
+        resolution=1 / clusters[0].timebase,
         columns=[
             times,
             VectorIndex(name="spike_times_index", target=times, data=ends),
@@ -313,20 +316,20 @@ def _add_pulses(file: NWBFile, part: Part, setup: Part) -> None:
     )
 
 
-def _lfp_channels(setup: Part) -> dict[str, int]:
-    """Return the channel, counted from 1, behind each field potential that was saved."""
+def _lfp_channel(setup: Part) -> int | None:
+    """Return the channel of the saved field potential, counted from 0."""
     saved = setup.header.get("saveEEG_ch_1") == "1"
-    return {".eeg": int(setup.number("EEG_ch_1"))} if saved else {}
+    return int(setup.number("EEG_ch_1")) - 1 if saved else None
 
 
 def _add_lfp(file: NWBFile, part: Part, setup: Part, duration_s: float) -> None:
-    channels = _lfp_channels(setup)
-    if not channels:
+    channel, width = _lfp_channel(setup), int(part.number("bytes_per_sample"))
+    if channel is None:
         raise ReaderError(
             f"{setup.path}: saveEEG_ch_1: found no saved channel, expected one for {part.path.name}"
         )
-    channel = channels[".eeg"] - 1
-    width = int(part.number("bytes_per_sample"))
+    if width not in SAMPLES:
+        raise ReaderError(f"{part.path}: bytes_per_sample: found {width}, expected 1 or 2")
     count_key = "num_EEG_samples" if part.path.suffix == ".eeg" else "num_EGF_samples"
     values = part.records(SAMPLES[width], count_key)
     rate = part.number("sample_rate")

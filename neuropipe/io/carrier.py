@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, cast
 
 from neuropipe.errors import ManifestError
 from neuropipe.io.manifest import sha256_of
@@ -107,7 +107,7 @@ class _Archive:
                 out.write(piece)
         return digest.hexdigest()
 
-    def _open(self, name: str) -> BinaryIO:
+    def _open(self, name: str) -> IO[bytes]:
         if isinstance(self.file, zipfile.ZipFile):
             names = self.file.namelist()
             if name in names:
@@ -118,8 +118,9 @@ class _Archive:
             names = self.file.getnames()
             if name in names:
                 member = self.file.getmember(name)
-                self._plain(name, member.isreg())
-                return self.file.extractfile(member)
+                stream = self.file.extractfile(member) if member.isreg() else None
+                self._plain(name, stream is not None)
+                return cast(IO[bytes], stream)
         near = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"; nearest is {near[0]!r}" if near else ""
         raise ManifestError(f"{self.path.name}: no member {name!r} among {len(names)}{hint}")

@@ -87,12 +87,12 @@ class HDF5Array:
             decode = np.frompyfunc(lambda v: v.decode() if isinstance(v, bytes) else v, 1, 1)
             return np.asarray(block) if self.part is None else decode(block).astype(object)
         out = np.asarray(block, self.dtype)
-        factor = self.factor
-        if np.ndim(factor):
+        factor = np.asarray(self.factor)
+        if factor.ndim:
             columns = index[1] if isinstance(index, tuple) and len(index) > 1 else slice(None)
             factor = factor[columns]
         if np.any(factor != 1):
-            out *= np.asarray(factor, self.dtype)
+            out *= factor.astype(self.dtype)
         if self.offset:
             out += np.asarray(self.offset, self.dtype)
         return out

@@ -201,7 +201,7 @@ def _items(file: NWBFile) -> Iterator[tuple[object, tuple[str, ...]]]:
 def _found(item, address: tuple[str, ...], source: Source) -> Found | None:
     for kind, family, reader in FAMILIES:
         if isinstance(item, kind):
-            return Found(family, reader, item, address) if family else None
+            return Found(family, reader, item, address) if reader else None
     if not isinstance(item, TimeSeries):
         return None
     if nwb_series.is_marks(item, source):

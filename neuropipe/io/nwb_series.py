@@ -61,7 +61,7 @@ class Ramp:
 
     start: float
     rate: float
-    shape: tuple[int]
+    shape: tuple[int, ...]
     dtype = np.dtype(np.float64)
     ndim = 1
 
@@ -141,8 +141,9 @@ def behavior(series: TimeSeries, source: Source, where: str, name: str) -> xr.Da
     time = clock(series, source, where)
     array = lazy(values(series, source, where))
     attrs = {"units": units_of(series.unit)}
-    label = f"{name}_value" if name == "time" else name
+    label = f"{name}_value" if name in ("time", "dimension") else name
     columns = array.shape[1] if array.ndim == 2 else 0
+    variables: dict[str, tuple]
     if isinstance(series, SpatialSeries) and 0 < columns <= len(AXES):
         variables = {AXES[i]: ("time", array[:, i], attrs) for i in range(columns)}
     else:

@@ -14,6 +14,7 @@ from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
 
 from neuropipe.io.hdf5 import HDF5Array, Source, blocks, lazy, text_of
 from neuropipe.io.nwb_series import units_of, warn_before_start
+from neuropipe.schema import NODES, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class UnitIndex:
     """For each spike the position of its unit, made block by block from the row borders."""
 
     borders: np.ndarray
-    shape: tuple[int]
+    shape: tuple[int, ...]
     dtype = np.dtype(np.int64)
     ndim = 1
 
@@ -147,13 +148,16 @@ def units(table: DynamicTable, source: Source) -> xr.Dataset:
     out = out.drop_vars("id").assign_coords(
         unit=("unit", np.asarray(table.id[:], dtype=np.int64), {"units": "1"})
     )
+    for name, var in NODES["units"].items():
+        if name in out.data_vars and var.kind == "f" and kind_of(out[name]) == "i":
+            out[name] = out[name].astype(np.float64)
+        if name in out.data_vars and kind_of(out[name]) != var.kind:
+            out = out.rename({name: f"{name}_"})
+        elif name in out.data_vars:
+            out[name].attrs["units"] = var.units
     for name, (values, attrs) in _places(table, source).items():
         if name not in out:
             out[name] = ("unit", values, attrs)
-    for name, kind, unit in (("region", object, ""), ("depth", np.float64, "um")):
-        if name in out:
-            out[name] = out[name].astype(kind)
-            out[name].attrs["units"] = unit
     return out
 
 
@@ -184,11 +188,11 @@ def _places(table: DynamicTable, source: Source) -> dict[str, tuple]:
     places: dict[str, tuple] = {}
     if "location" in electrodes.colnames:
         names = source.table_column(electrodes["location"].data, "electrodes")
-        regions = [
+        own = [
             ";".join(dict.fromkeys(str(names[r]) for r in rows[start:stop]))
             for start, stop in pairwise(borders)
         ]
-        places["region"] = (np.asarray(regions, dtype=object), {"units": ""})
+        places["region"] = (np.asarray(own, dtype=object), {"units": ""})
     for name, units_text in (("depth", "um"), ("x", ""), ("y", ""), ("z", "")):
         if name in electrodes.colnames:
             values = np.full(len(table), np.nan)
@@ -275,7 +279,7 @@ def columns(
             left_out.append(column)
         for name, variable in found.items():
             name = safe_name(name)
-            while name in variables:
+            while name in variables or name == dim:
                 name += "_"
             variables[name] = variable
     if left_out:

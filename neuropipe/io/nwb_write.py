@@ -23,6 +23,17 @@ from neuropipe.schema import Recording, validate
 
 EPOCH = "1970-01-01T00:00:00+00:00"
 AXES = ["x", "y", "z"]
+# As the NWB schema spells them; the reader turns them back.
+NWB_UNITS = {
+    "m": "meters",
+    "cm": "centimeters",
+    "mm": "millimeters",
+    "rad": "radians",
+    "deg": "degrees",
+    "s": "seconds",
+    "V": "volts",
+    "1": "n.a.",
+}
 SUBJECT = ("species", "sex", "age", "strain", "genotype")
 
 
@@ -36,7 +47,7 @@ def write_nwb(
     Parameters
     ----------
     recording : DataTree with any of spikes and units, trials, behavior, behavior/*, intervals/*
-        A flat `behavior` node becomes one series a variable.
+        A flat `behavior` node becomes one series a variable; x, y, z of one node stay together.
     path : the `.nwb` file; replaced only by a whole one
     truth : planted values by name, kept as scratch data, which the reader leaves alone
 
@@ -66,7 +77,7 @@ def write_nwb(
         session_id=attrs.get("session", ""),
         subject=Subject(
             subject_id=attrs.get("subject") or "unknown",
-            **{name: attrs[name] for name in SUBJECT if name in attrs},
+            **{"sex": "U", **{name: attrs[name] for name in SUBJECT if name in attrs}},
         ),
     )
     units_of_columns: dict[str, str] = {}
@@ -119,9 +130,9 @@ def _add_units(file: NWBFile, recording: Recording, units_of_columns: dict[str, 
     n_units = dataset.sizes["unit"]
     columns: list[VectorData] = []
     if "spikes" in recording:
-        times = recording["spikes/spike_time"].values
-        owner = recording["spikes/unit_index"].values
-        if (np.diff(owner) < 0).any():
+        spikes = recording["spikes"].to_dataset()
+        times, owner = spikes["spike_time"].values, spikes["unit_index"].values
+        if np.any(np.diff(owner) < 0):
             raise SchemaError(
                 "spikes/unit_index: found a step back, expected spikes ordered by unit"
             )
@@ -172,21 +183,29 @@ def _add_behavior(file: NWBFile, dataset: xr.Dataset, node: str) -> None:
     if "behavior" not in file.processing:
         file.create_processing_module(name="behavior", description="behaviour")
     module = file.processing["behavior"]
-    time = dataset["time"].values
-    names = list(dataset.data_vars)
+    own = node.partition("/")[2]
+    names = [str(name) for name in dataset.data_vars]
     units = {name: dataset[name].attrs["units"] for name in names}
-    if names == AXES[: len(names)] and len(set(units.values())) == 1:
-        module.add(
-            SpatialSeries(
-                name=node.rsplit("/", 1)[-1],
-                timestamps=time,
-                unit=units[names[0]],
-                data=np.stack([dataset[name].values for name in names], axis=1),
-                reference_frame=dataset.attrs.get("reference_frame", "unknown"),
-            )
-        )
+    common = {
+        **_clock(dataset["time"].values),
+        "description": dataset.attrs.get("description", "no description"),
+    }
+    if own and names == AXES[: len(names)] and len(set(units.values())) == 1:
+        frame = dataset.attrs.get("reference_frame", "unknown")
+        data = np.stack([dataset[name].values for name in names], axis=1)
+        unit = NWB_UNITS.get(units[names[0]], units[names[0]])
+        module.add(SpatialSeries(name=own, data=data, unit=unit, reference_frame=frame, **common))
         return
     for name in names:
-        module.add(
-            TimeSeries(name=name, data=dataset[name].values, timestamps=time, unit=units[name])
-        )
+        label = name if own in ("", name) else f"{own}_{name}"
+        unit = NWB_UNITS.get(units[name], units[name])
+        module.add(TimeSeries(name=label, data=dataset[name].values, unit=unit, **common))
+
+
+def _clock(time: np.ndarray) -> dict[str, float | np.ndarray]:
+    """Return a rate where it gives back the very same times, else the timestamps."""
+    if len(time) > 1 and time[-1] > time[0]:
+        rate = round((len(time) - 1) / (time[-1] - time[0]), 6)
+        if np.array_equal(time[0] + np.arange(len(time)) / rate, time):
+            return {"rate": rate, "starting_time": float(time[0])}
+    return {"timestamps": time}

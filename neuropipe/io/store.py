@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import dask
 import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.core.metadata import ArrayV3Metadata
 
 from neuropipe.errors import NeuropipeError, ReaderError, SchemaError
 from neuropipe.schema import SCHEMA_VERSION, Recording, declared, faults_of_dataset
@@ -30,7 +32,7 @@ INDEXED_CLOCK = 2**22
 # One shard in flight: a second would double the memory and save a tenth of the time.
 WRITERS = 1
 MARK = "content_sha256"
-PACKAGES = ("neuropipe", "xarray", "zarr", "dask", "numpy")
+PACKAGES = ("xarray", "zarr", "dask", "numpy")
 
 
 def layout(shape: Sequence[int], itemsize: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -91,6 +93,7 @@ def write(recording: Recording | xr.Dataset, path: str | Path) -> dict:
         path.parent.mkdir(parents=True, exist_ok=True)
         _settle(path, partial, old)
         content = _write_partial(tree, partial)
+        path.with_suffix(".json").unlink(missing_ok=True)
         if path.exists():
             path.rename(old)
         partial.rename(path)
@@ -177,6 +180,28 @@ def open_recording(path: str | Path) -> Recording:
     return opened
 
 
+def verify_store(path: str | Path) -> None:
+    """Read a store to its end and compare it with the hash of what was written.
+
+    Raises
+    ------
+    ReaderError
+        A file of the store was lost or changed since it was written.
+    """
+    open_recording(path)
+    root = zarr.open_group(path, mode="r", zarr_format=3)
+    promised = root.attrs[MARK]
+    try:
+        found = _describe(root)[MARK]
+    except (OSError, ValueError, RuntimeError) as error:
+        found = str(error)
+    if found != promised:
+        raise ReaderError(
+            f"store {path}: found content {found}, expected {promised}; delete the folder and run "
+            "the step that writes it"
+        )
+
+
 def lazy_indexed(dataset: xr.Dataset) -> xr.Dataset:
     """Return the dataset with an index on each dim coordinate that is short enough to load."""
     short = [
@@ -193,15 +218,14 @@ def lazy_indexed(dataset: xr.Dataset) -> xr.Dataset:
 
 def _refuse_faults(tree: Recording, where: str) -> None:
     faults: list[str] = []
-    for group in tree.groups:
-        node = group.lstrip("/")
+    for node in tree.subtree:
+        name = node.path.lstrip("/")
         try:
-            variables = declared(node)
+            variables = declared(name)
         except SchemaError:
             continue
-        if not tree[group].variables:
-            continue
-        faults += faults_of_dataset(tree[group].to_dataset(inherit=False), variables, node)
+        if node.variables:
+            faults += faults_of_dataset(node.to_dataset(inherit=False), variables, name)
     if faults:
         raise SchemaError(f"{where}: " + "; ".join(faults))
 
@@ -269,19 +293,21 @@ def _aligned(dataset: xr.Dataset) -> tuple[xr.Dataset, dict]:
 
 def _describe(root: zarr.Group) -> dict:
     nodes: dict[str, dict] = {}
-    whole = hashlib.sha256(json.dumps(dict(root.attrs), sort_keys=True).encode())
+    attrs = {name: value for name, value in root.attrs.items() if name != MARK}
+    whole = hashlib.sha256(json.dumps(attrs, sort_keys=True).encode())
     for name, array in sorted(root.members(max_depth=None)):
         if isinstance(array, zarr.Group):
             whole.update(json.dumps([name, dict(array.attrs)], sort_keys=True).encode())
             continue
         node, _, variable = name.rpartition("/")
-        head = [name, array.metadata.dimension_names, str(array.dtype), dict(array.attrs)]
+        dims = list(cast(ArrayV3Metadata, array.metadata).dimension_names or ())
+        head = [name, dims, str(array.dtype), dict(array.attrs)]
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         for block in _blocks(array):
             digest.update(block)
         whole.update(digest.digest())
         nodes.setdefault(node or "/", {})[variable] = {
-            "dims": list(array.metadata.dimension_names or ()),
+            "dims": dims,
             "shape": list(array.shape),
             "dtype": str(array.dtype),
             "units": array.attrs.get("units"),
@@ -289,7 +315,7 @@ def _describe(root: zarr.Group) -> dict:
             "shards": list(array.shards or array.chunks),
             "sha256": digest.hexdigest(),
         }
-    packages = {name: version(name) for name in PACKAGES if name != "neuropipe"}
+    packages = {name: version(name) for name in PACKAGES}
     return {
         MARK: whole.hexdigest(),
         "schema_version": SCHEMA_VERSION,
@@ -298,7 +324,7 @@ def _describe(root: zarr.Group) -> dict:
     }
 
 
-def _blocks(array: zarr.Array) -> Iterator[bytes | np.ndarray]:
+def _blocks(array: zarr.Array) -> Iterator[bytes | memoryview]:
     """Yield the values in C order, a few chunks at a time, so that the hash knows no layout."""
     if not array.ndim:
         yield _bytes(np.asarray(array[()]))
@@ -308,10 +334,10 @@ def _blocks(array: zarr.Array) -> Iterator[bytes | np.ndarray]:
         yield _bytes(np.asarray(array[start : start + rows]))
 
 
-def _bytes(block: np.ndarray) -> bytes | np.ndarray:
+def _bytes(block: np.ndarray) -> bytes | memoryview:
     if block.dtype.kind in "OT":
         return "".join(f"{len(text)}:{text}" for text in block.ravel().tolist()).encode()
-    return np.ascontiguousarray(block)
+    return np.ascontiguousarray(block).ravel().view(np.uint8).data
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -1,5 +1,6 @@
 """NWB tables in: units with their spikes, trials, every other interval table."""
 
+import h5py
 import numpy as np
 from pynwb import TimeSeries
 from pynwb.behavior import (
@@ -153,3 +154,40 @@ def test_every_other_interval_table(make_nwb, nodes_of):
     running = recording["intervals/running"].to_dataset()
     assert running["stop_time"].values.tolist() == [1.0, 3.0]
     assert running["kind"].values.tolist() == [1, 2]
+
+
+def test_columns_whose_names_are_taken_step_aside(make_nwb):
+    def fill(file):
+        for name in ("unit", "region", "depth"):
+            file.add_unit_column(name, "taken")
+        file.add_unit(spike_times=[0.1], unit=5, region=7, depth=300)
+        file.add_trial_column("trial", "taken")
+        file.add_trial(start_time=0.0, stop_time=1.0, trial=4)
+
+    recording = read(make_nwb(fill))
+    validate(recording, "units", "trials")
+    assert recording["units/unit"].values.tolist() == [0]
+    assert recording["units/unit_"].values.tolist() == [5]
+    assert recording["units/region_"].values.tolist() == [7]
+    assert recording["units/depth"].values.tolist() == [300.0]
+    assert recording["units/depth"].attrs["units"] == "um"
+    assert recording["trials/trial_"].values.tolist() == [4]
+
+
+def test_compound_columns_fall_apart_into_their_fields(make_nwb):
+    cells = np.array([(1, 0.5), (2, 1.5)], dtype=[("count", "i4"), ("gain", "f8")])
+
+    def fill(file):
+        for row in range(2):
+            file.add_trial(start_time=float(row), stop_time=row + 1.0)
+        file.trials.add_column("both", "two fields", data=[0.0, 1.0])
+
+    path = make_nwb(fill)
+    with h5py.File(path, "r+") as file:
+        attrs = dict(file["intervals/trials/both"].attrs)
+        del file["intervals/trials/both"]
+        file["intervals/trials/both"] = cells
+        file["intervals/trials/both"].attrs.update(attrs)
+    trials = read(path)["trials"].to_dataset()
+    assert trials["both_count"].values.tolist() == [1, 2]
+    assert trials["both_gain"].values.tolist() == [0.5, 1.5]

@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as npst
 
 from neuropipe.errors import NeuropipeError, ReaderError, SchemaError
 from neuropipe.io import store
-from neuropipe.io.store import CHUNK_BYTES, SHARD_BYTES, layout, open_recording, write
+from neuropipe.io.store import CHUNK_BYTES, SHARD_BYTES, layout, open_recording, verify_store, write
 
 
 def long_recording(n: int = 300_000, value: float = 1.0) -> xr.DataTree:
@@ -308,3 +308,13 @@ def test_what_is_no_whole_store_is_refused(small_recording, tmp_path, spoil, err
     spoil(path)
     with pytest.raises(error, match=says):
         open_recording(path)
+
+
+def test_a_lost_shard_is_found_by_reading_the_store_to_its_end(small_recording, tmp_path):
+    path = tmp_path / "a.zarr"
+    write(small_recording, path)
+    verify_store(path)
+    (path / "behavior" / "speed" / "speed" / "c" / "0").unlink()
+    open_recording(path)
+    with pytest.raises(ReaderError, match=r"found content .*, expected .*; delete the folder"):
+        verify_store(path)
