@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -318,3 +319,21 @@ def test_a_lost_shard_is_found_by_reading_the_store_to_its_end(small_recording, 
     open_recording(path)
     with pytest.raises(ReaderError, match=r"found content .*, expected .*; delete the folder"):
         verify_store(path)
+
+
+@pytest.mark.parametrize("codec", ["pickle", "numcodecs.pickle", "numcodecs.pickles"])
+def test_no_pickle_is_ever_loaded(small_recording, tmp_path, codec):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = tmp_path / "a.zarr"
+    write(small_recording, path)
+    folder = path / "units" / "region"
+    described = json.loads((folder / "zarr.json").read_text())
+    described["codecs"] = [{"name": codec, "configuration": {}}]
+    (folder / "zarr.json").write_text(json.dumps(described))
+    (folder / "c" / "0").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ReaderError, match="damaged"):
+        open_recording(path)["units/region"].compute()
+    assert not (tmp_path / "sprung").exists()
