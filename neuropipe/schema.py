@@ -27,7 +27,7 @@ class Var:
     optional: bool = False
 
 
-TIME = Var(("time",), "s", "f", "seconds from the start of the session, strictly increasing")
+TIME = Var(("time",), "s", "f", "seconds from the start of the session, never decreasing")
 
 # A node whose name ends in /* is a family: one child per source series, each on its own clock.
 NODES: dict[str, dict[str, Var]] = {

@@ -61,7 +61,7 @@ class HDF5Array:
                     block = dataset[index]
                 else:  # HDF5 converts as it reads: no second copy in memory
                     block = dataset.astype(self.dtype)[index]
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ReaderError(
                 f"{self.path}: {self.name}: a block cannot be read ({error}), expected "
                 f"{self.shape} values; get the file again"
