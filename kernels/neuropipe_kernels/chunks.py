@@ -44,8 +44,9 @@ class Chunks:
             lengths = torch.full((n_sequences,), n_bins, dtype=torch.int64, device=device)
         self.lengths = lengths
         edges = torch.arange(n_chunks + 1, device=device)
-        # Rounding up keeps the first chunk the longest, so that short sequences fill it first.
-        start = (edges * (lengths[:, None] - 1) + n_chunks - 1) // n_chunks
+        n_moves = lengths[:, None] - 1
+        # The longer chunks come first, so that a short sequence fills its first chunks.
+        start = edges * (n_moves // n_chunks) + torch.minimum(edges, n_moves % n_chunks)
         size = start[:, 1:] - start[:, :-1]  # (sequence, chunk)
         self.n_steps = int(size.max())
         self.full_steps = int(size.min())

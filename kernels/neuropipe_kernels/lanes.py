@@ -230,36 +230,30 @@ def chunk_bounds(i_chunk, n_chunks, n_bins):
     """First bin before a chunk and its size, for ``n_bins`` (int64) split evenly.
 
     A chunk starts at bin ``start + 1``; bin 0 is the sequence's initial value. Sizes differ
-    by at most one, and the first chunk is among the longest.
+    by at most one, the longer chunks come first.
     """
-    n_moves = n_bins - 1
-    o_start = (i_chunk.to(tl.int64) * n_moves + n_chunks - 1) // n_chunks
-    o_end = ((i_chunk + 1).to(tl.int64) * n_moves + n_chunks - 1) // n_chunks
-    return o_start, o_end - o_start
+    n_full = (n_bins - 1) // n_chunks
+    n_longer = n_bins - 1 - n_full * n_chunks
+    o_start = i_chunk * n_full + tl.minimum(i_chunk, n_longer)
+    return o_start, n_full + (i_chunk < n_longer).to(tl.int64)
 
 
 @triton.jit(do_not_specialize=["T", "n", "n_rows"])
-def turn_kernel(
-    p_flat, p_turned, p_lengths, T, n, n_rows,
-    RAGGED: tl.constexpr, BACK: tl.constexpr, K: tl.constexpr,
-    W: tl.constexpr, L: tl.constexpr,
+def unturn_kernel(
+    p_turned, p_flat, p_lengths, T, n, n_rows,
+    RAGGED: tl.constexpr, K: tl.constexpr, W: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
-    """Copy between bins in order and chunks side by side, one tile a program.
+    """Put values stored chunk beside chunk back in the order of bins, one tile a program.
 
-    p_flat: (S, T, K); p_turned: (S, n_rows, K, n), row = bin of the chunk, so that lanes
-    read side by side; p_lengths: (S,) int64, not read unless RAGGED. Forward, row 0 is the
-    first bin of a chunk; BACK (turned to flat), it is the bin before the chunk.
+    p_turned: (S, n_rows, K, n), row 0 belongs to the bin before the chunk; p_flat: (S, T, K)
+    written but for the last bin; p_lengths: (S,) int64, not read unless RAGGED.
     """
     i_s = tl.program_id(2).to(tl.int64)
     i_chunk = tl.program_id(0) * L + tl.arange(0, L)
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(i_chunk, n, n_bins)
-    o_row = (tl.program_id(1) * W + tl.arange(0, W)).to(tl.int64)  # bin of the chunk, state
+    o_row = tl.program_id(1) * W + tl.arange(0, W)  # bin of the chunk, state
     m = (i_chunk < n)[:, None] & (o_row[None, :] < (o_size * K)[:, None])
-    o_first = i_s * T + o_start + (0 if BACK else 1)
-    p_f = p_flat + (o_first * K)[:, None] + o_row[None, :]
-    p_t = p_turned + (i_s * n_rows * K + o_row)[None, :] * n + i_chunk[:, None]
-    if BACK:
-        tl.store(p_f, tl.load(p_t, mask=m), mask=m)
-    else:
-        tl.store(p_t, tl.load(p_f, mask=m), mask=m)
+    p_out = p_flat + ((i_s * T + o_start) * K)[:, None] + o_row[None, :]
+    p_in = p_turned + (i_s * n_rows * K + o_row)[None, :] * n + i_chunk[:, None]
+    tl.store(p_out, tl.load(p_in, mask=m), mask=m)

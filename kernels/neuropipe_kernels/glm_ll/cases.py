@@ -87,7 +87,8 @@ def make(case: Case, device: str | torch.device = "cpu", seed: int = 0) -> dict[
 
 def errors(got: torch.Tensor, want: torch.Tensor, inputs: dict[str, Any]) -> dict[str, float]:
     """Relative error of the output; ``want`` may be of higher precision."""
-    gap = (got.double() - want.double()).norm() / want.double().norm()
+    got, want = got.detach().double(), want.detach().double()
+    gap = (got - want).norm() / want.norm()
     return {"log_likelihood": float(gap)}
 
 

@@ -8,15 +8,15 @@ import torch
 import triton
 
 from neuropipe_kernels.hmm_fb import lane_kernels, tile_kernels
-from neuropipe_kernels.lanes import turn_kernel
+from neuropipe_kernels.lanes import unturn_kernel
 from neuropipe_kernels.plan import plan
 
 LANE_STATES = 8
 TILE_STATES = 32
 # Chunks that fill the device.
-LANE_TARGET = 32768
+LANE_TARGET = 65536
 TILE_TARGET = 16384
-# Values above which lanes read turned copies: a lane's own bins are a cache line apart from
+# Values above which lanes work on turned copies: a lane's own bins are a cache line apart from
 # its neighbour's, which is cheap only while everything stays in cache.
 TURN = 2**21
 # Chunks a program stacks, and its warps.
@@ -66,20 +66,16 @@ def forward_backward(
     n_rows = max(1, triton.cdiv(n_bins - 1, n))
     turned = lanes and ll.numel() > TURN
     state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
-    work, source = state, ll
+    work, source = state, ll  # source: what the smoothing pass reads
     if turned:
         work, source = (ll.new_empty(n_sequences, n_rows, n_states, n) for _ in range(2))
-        turn = turn_kernel[(triton.cdiv(n, 32), triton.cdiv(n_rows * n_states, 64), n_sequences)]
-        shape = {"RAGGED": ragged, "K": n_states, "W": 64, "L": 32, "num_warps": 4}
-        turn(ll, source, lengths, n_bins, n, n_rows, BACK=False, **shape)
-
     M = ll.new_empty(n_sequences * n, n_states, n_states)
     scale = torch.empty(n_sequences * n, **f64)
     options = {"RAGGED": ragged, "TURNED": turned, "K": n_states, **wide}
     rows, warps = LANES if lanes else TRANSFER_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     kernels.transfer_kernel[grid](
-        source, P, lengths, M, scale, n_bins, n, n_rows, stride_P, **options, L=rows,
+        ll, source, P, lengths, M, scale, n_bins, n, n_rows, stride_P, **options, L=rows,
         num_warps=warps,
     )  # fmt: skip
     a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, wide)
@@ -92,7 +88,11 @@ def forward_backward(
         L=rows, num_warps=warps,
     )  # fmt: skip
     if turned:
-        turn(state, work, lengths, n_bins, n, n_rows, BACK=True, **shape)
+        grid = (triton.cdiv(n, 32), triton.cdiv(n_rows * n_states, 128), n_sequences)
+        unturn_kernel[grid](
+            work, state, lengths, n_bins, n, n_rows,
+            RAGGED=ragged, K=n_states, W=128, L=32, num_warps=4,
+        )  # fmt: skip
     return evidence, state, shares.sum(1) if grid[0] > 1 else shares[:, 0], b_first
 
 

@@ -45,12 +45,13 @@ def _likelihood(b_ll, K: tl.constexpr):
 
 @triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def transfer_kernel(
-    p_ll, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
+    p_ll, p_turned, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
     RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     """Transfer matrix of each chunk.
 
-    p_ll: (S, T, K) log likelihoods, or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with stride_P = K * K;
+    p_ll: (S, T, K) log likelihoods; p_turned: (S, n_rows, K, n), written when TURNED: the
+    same with chunks side by side, row = bin of the chunk; p_P: (K, K), or (S, K, K) with stride_P = K * K;
     p_lengths: (S,) int64, not read unless RAGGED; p_M: (S, n, K, K) written; p_scale: (S, n) float64 written, the
     log factor taken out of M.
     """
@@ -61,12 +62,8 @@ def transfer_kernel(
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(tl.minimum(i_chunk, n - 1), n, n_bins)
     n_full = (n_bins - 1) // n
-    if TURNED:
-        p_row = p_ll + i_s * n_rows * K * n + tl.minimum(i_chunk, n - 1)
-        step = K * n
-    else:
-        p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
-        step = K
+    p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+    p_copy = p_turned + i_s * n_rows * K * n + i_chunk
     b_P = load_table(p_P + i_s * stride_P, K * K)
     b_zero = tl.zeros((L,), p_ll.dtype.element_ty)
     b_M = ()
@@ -75,17 +72,20 @@ def transfer_kernel(
     b_log = tl.zeros((L,), tl.float64)
     b_exponent = tl.zeros((L,), tl.int32)
     # The row in use was loaded one step earlier, behind the arithmetic of that step.
-    b_next = load_states(p_row, n, TURNED, K)
+    b_next = load_row(p_row, K)
     t = n_full * 0
     while t < n_full:
         b_ll = b_next
-        p_row += step * (t + 1 < o_size).to(tl.int32)
-        b_next = load_states(p_row, n, TURNED, K)
+        if TURNED:
+            store_states(p_copy, b_ll, m_lane, n, TURNED, K)
+            p_copy += K * n
+        p_row += K * (t + 1 < o_size).to(tl.int32)
+        b_next = load_row(p_row, K)
         b_M, b_log, b_exponent = _advance(b_M, b_ll, b_P, b_log, b_exponent, K)
         t += 1
     m_tail = o_size > n_full
-    # Lanes without a tail may have loaded a row that nothing wrote.
-    b_next = select(m_tail, b_next, fill(b_next[0], 0.0, K), K)
+    if TURNED:
+        store_states(p_copy, b_next, m_lane & m_tail, n, TURNED, K)
     b_M_tail, b_log_tail, b_exponent_tail = _advance(b_M, b_next, b_P, b_log, b_exponent, K)
     b_M = select(m_tail, b_M_tail, b_M, K * K)
     b_log = tl.where(m_tail, b_log_tail, b_log)
@@ -275,18 +275,16 @@ def smooth_kernel(
     b_count = select(m_tail, b_count_tail, b_count, K * K)
     p_row -= step * m_tail.to(tl.int32)
     b_next = load_states(p_row, n, TURNED, K)
-    p_out -= step * (n_full > 0).to(tl.int32)
-    b_before = load_states(p_out, n, TURNED, K)
     t = n_full
     while t > 0:
-        b_ll, b_prev = b_next, b_before
-        p_now = p_out
-        p_out -= step * (t > 1).to(tl.int32)
-        b_before = load_states(p_out, n, TURNED, K)
+        b_ll = b_next
+        p_out -= step
+        # Loading this row a step early would share a cache line with the store before it.
+        b_prev = load_states(p_out, n, TURNED, K)
         p_row -= step * (t > 1).to(tl.int32)
         b_next = load_states(p_row, n, TURNED, K)
         b_b, b_g, b_count = _smooth(b_prev, b_b, b_ll, b_P, b_count, K)
-        store_states(p_now, b_g, m_lane, n, TURNED, K)
+        store_states(p_out, b_g, m_lane, n, TURNED, K)
         t -= 1
     o_count = (i_s * tl.num_programs(0) + tl.program_id(0)) * (K * K)
     for i in tl.static_range(K * K):

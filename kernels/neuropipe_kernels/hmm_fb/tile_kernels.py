@@ -1,7 +1,7 @@
 """Forward-backward for 9 to 32 states: Triton kernels that stack chunks as rows of one product.
 
 Signatures, layouts and legend as in ``lane_kernels`` (TURNED is never set: rows are whole
-cache lines here, and p_work is p_state); L is the number of chunks a program
+cache lines here, p_turned is not used and p_work is p_state); L is the number of chunks a program
 stacks, and states are padded to 16 or 32 with zero weights. Products run on tensor cores as
 three tf32 products (one would err by 1e-3 over a chunk), float32 only.
 """
@@ -46,7 +46,7 @@ def _likelihood(b_ll):
 
 @triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def transfer_kernel(
-    p_ll, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
+    p_ll, p_turned, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
     RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, KP: tl.constexpr,
 ):  # fmt: skip
     """Transfer matrix of each chunk.

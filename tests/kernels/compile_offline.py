@@ -1,0 +1,124 @@
+"""Compile every kernel for one GPU without having it: python compile_offline.py CAPABILITY."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+# Decided before triton is imported: the interpreter compiles nothing.
+os.environ["TRITON_INTERPRET"] = "0"
+
+import triton
+from neuropipe_kernels import lanes
+from neuropipe_kernels.glm_ll import fused as glm
+from neuropipe_kernels.glm_ll import tile_kernels as glm_kernels
+from neuropipe_kernels.hmm_fb import fused, lane_kernels, tile_kernels
+from neuropipe_kernels.viterbi import lane_kernels as viterbi_kernels
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+POINTERS = {
+    "p_lengths": "*i64",
+    "p_scale": "*fp64",
+    "p_scale_out": "*fp64",
+    "p_evidence": "*fp64",
+    "p_score": "*fp64",
+    "p_count": "*fp64",
+    "p_last": "*i32",
+    "p_map": "*i32",
+    "p_map_out": "*i32",
+    "p_end": "*i32",
+    "p_end_out": "*i32",
+    "p_first": "*i32",
+    "p_mask": "*u8",
+}
+
+
+def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict[str, int]]]:
+    """Yield (kernel, constants, pointer types that differ, options)."""
+    one = {"num_warps": 1}
+    yield lanes.unturn_kernel, {"RAGGED": True, "K": 5, "W": 128, "L": 32}, {}, {"num_warps": 4}
+    for K, turned, real in ((3, True, "*fp32"), (4, False, "*fp32"), (4, True, "*fp64")):
+        meta = {"K": K, "L": fused.LANES[0]}
+        bins = {"RAGGED": turned, "TURNED": turned}
+        types = {} if real == "*fp32" else {"real": real}
+        yield lane_kernels.transfer_kernel, {**bins, **meta}, types, one
+        yield lane_kernels.smooth_kernel, {**bins, **meta}, types, one
+        yield lane_kernels.product_kernel, meta, types, one
+        yield lane_kernels.spread_kernel, {"TOP": turned, **meta}, types, one
+        yield viterbi_kernels.transfer_kernel, {"RAGGED": turned, **meta}, types, one
+        yield viterbi_kernels.product_kernel, meta, types, one
+        yield viterbi_kernels.spread_kernel, {"TOP": turned, **meta}, types, one
+        bits = {"BITS": 2 if turned else 3}
+        point = {**types, "p_ptr": "*u8" if turned else "*i32"}
+        yield viterbi_kernels.point_kernel, {"RAGGED": turned, **meta, **bits}, point, one
+        yield viterbi_kernels.compose_kernel, {**meta, **bits}, {}, one
+        yield viterbi_kernels.link_kernel, {"L": 32, **bits}, {}, one
+        walk = {**point, "p_state": "*i64"}
+        yield viterbi_kernels.walk_kernel, {"RAGGED": turned, "L": 32, **bits}, walk, one
+    for K, KP in ((11, 16), (32, 32)):
+        meta = {"K": K, "KP": KP}
+        bins = {"RAGGED": True, "TURNED": False}
+        for kernel, (rows, warps) in (
+            (tile_kernels.transfer_kernel, fused.TRANSFER_TILE),
+            (tile_kernels.smooth_kernel, fused.SMOOTH_TILE),
+        ):
+            yield kernel, {**bins, **meta, "L": rows}, {}, {"num_warps": warps}
+        yield tile_kernels.product_kernel, {**meta, "L": 1}, {}, one
+        yield tile_kernels.spread_kernel, {"TOP": True, **meta, "L": 1}, {}, one
+        yield tile_kernels.spread_kernel, {"TOP": False, **meta, "L": 1}, {}, one
+    for family in ("poisson", "gaussian"):
+        meta = {"N": 100, "MASKED": True, "FAMILY": family, "FAST": True, "BM": 64, "BN": 64}
+        yield glm_kernels.constant_kernel, meta, {}, {"num_warps": 4}
+    for link, precision, masked, n in (
+        ("softplus", "tf32", False, 128),
+        ("softplus", "tf32x3", True, 128),
+        ("softplus", "tf32", True, 18),
+        ("exp", "tf32", True, 18),
+        ("sigmoid", "tf32", True, 18),
+        ("bernoulli", "tf32x3", False, 18),
+        ("identity", "tf32x3", True, 18),
+    ):
+        tile = glm.tile(n, 37, precision)
+        options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
+        form = {"LINK": link, "PRECISION": precision, "MASKED": masked, "FAST": True}
+        meta = {"N": n, "K": 3, "F": 37, **form, **tile}
+        yield glm_kernels.ll_kernel, meta, {}, options
+        yield glm_kernels.slope_kernel, meta, {}, options
+
+
+def compile_one(
+    kernel: Any, constants: dict[str, Any], types: dict[str, str], options: dict, target: GPUTarget
+) -> None:
+    """Compile one kernel; raises what the compiler would raise on the device."""
+    real = types.get("real", "*fp32")
+    signature = {
+        name: "constexpr"
+        if name in constants
+        else types.get(name, POINTERS.get(name, real if name.startswith("p_") else "i32"))
+        for name in kernel.arg_names
+    }
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(kernel.arg_names)
+        if name.startswith("p_")
+    }
+    triton.compile(ASTSource(kernel, signature, constants, aligned), target=target, options=options)
+
+
+def main() -> None:
+    """Compile all of them and say which fail."""
+    target = GPUTarget("cuda", int(sys.argv[1]), 32)
+    failed = []
+    for kernel, constants, types, options in configurations():
+        try:
+            compile_one(kernel, constants, types, options, target)
+        except Exception as fault:  # every kernel is to be reported, whatever it raised
+            failed.append(f"{kernel.__module__}.{kernel.__name__} {constants}: {fault}")
+    sys.exit("\n".join(failed) if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
