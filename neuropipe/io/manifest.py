@@ -173,7 +173,7 @@ def write_manifest(
             f"{page}: a manifest is there already; remove it or choose another "
             "name for the data set"
         )
-    files = sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.rglob("[!.]*") if p.suffix in SUFFIXES and p.is_file())
     rows, nodes = [], set()
     for done, file in enumerate(files):
         if progress is not None:

@@ -102,8 +102,8 @@ def read(
         try:
             with NWBHDF5IO(str(path), mode="r", load_namespaces=True) as io:
                 file = io.read()
-                shift_s = file.timestamps_reference_time - file.session_start_time
-                source = Source(path, shift_s.total_seconds(), sort_spikes)
+                shift = file.timestamps_reference_time - file.session_start_time
+                source = Source(path, shift.total_seconds(), sort_spikes)
                 nodes = dict(_nodes(file, source))
                 attrs = _attrs(file)
         except ReaderError:
@@ -114,19 +114,19 @@ def read(
                 "the file with `python -m pynwb.validation_cli`"
             ) from error
     for text, count in Counter(str(warning.message) for warning in caught).items():
-        log.info("%s: pynwb says %d times: %s", path, count, text)
+        log.info("%s: pynwb says (%d x) %s", path, count, text)
     parameters = {"sort_spikes": sort_spikes}
     history = [{"name": "read_nwb", "parameters": parameters, "version": _version()}]
     recording = xr.DataTree.from_dict(nodes)
     recording.attrs = {
+        **attrs,
         "dataset": dataset,
-        "subject": subject or attrs.pop("subject"),
-        "session": session or attrs.pop("session") or path.stem,
+        "subject": subject or attrs["subject"],
+        "session": session or attrs["session"] or path.stem,
         "source": path.name,
         "sha256": sha256 or _sha256(path),
         "history": json.dumps(history),
         "schema_version": SCHEMA_VERSION,
-        **{name: text for name, text in attrs.items() if name not in ("subject", "session")},
     }
     return recording
 

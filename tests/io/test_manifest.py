@@ -123,6 +123,7 @@ def test_a_folder_becomes_a_manifest(make_nwb, tmp_path, caplog):
         lambda file: file.add_trial(start_time=0.0, stop_time=1.0), "deep/b.nwb", session_id="two"
     )
     (tmp_path / "torn.nwb").write_bytes(b"torn")
+    (tmp_path / ".half.partial.nwb").write_bytes(b"half")
     seen = []
     page = write_manifest(tmp_path, tmp_path, "mine", progress=lambda *step: seen.append(step))
     manifest = read_manifest(page)
