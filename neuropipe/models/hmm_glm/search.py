@@ -254,12 +254,12 @@ def choose_n_states(
     return int(numbers[int(table.mean(0).argmax())]), table
 
 
-def take(batch: Batch, sequences: np.ndarray) -> Batch:
+def take(batch: Batch, sequences: Sequence[int]) -> Batch:
     """Return some of a batch's sequences."""
     stop = batch.lengths.cumsum(0)
     pieces = [torch.arange(int(stop[i] - batch.lengths[i]), int(stop[i])) for i in sequences]
     index = torch.cat(pieces).to(batch.features.device)
     return Batch(
         batch.features[index], batch.counts[index], batch.observed[index],
-        batch.lengths[torch.as_tensor(sequences, device=batch.lengths.device)],
+        batch.lengths[torch.as_tensor(np.asarray(sequences), device=batch.lengths.device)],
     )  # fmt: skip
