@@ -49,7 +49,7 @@ def total_weight(parameters: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | N
     weight = parameters["weight"].sum("basis", keep_attrs=True)
     if "weight_se" not in parameters:
         return weight, None
-    return weight, np.sqrt((parameters["weight_se"] ** 2).sum("basis", skipna=False))
+    return weight, (parameters["weight_se"] ** 2).sum("basis", skipna=False) ** 0.5
 
 
 def _features(parameters: xr.Dataset) -> np.ndarray:

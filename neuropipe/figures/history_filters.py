@@ -34,9 +34,9 @@ def plot(results: RunResults) -> Figure:
     Parameters
     ----------
     results : RunResults
-        `parameters` with ``basis (lag, basis)``, coord ``lag_s``, and ``weight``.
+        `parameters` with ``basis_function (lag, basis)``, coord ``lag_s``, and ``weight``.
     """
-    parameters = fitted(results, "basis", "weight")
+    parameters = fitted(results, "basis_function", "weight")
     n_basis = parameters.sizes["basis"]
     figure = new_figure(2.5 if n_basis == 1 else 5.2)
     top, *below = figure.subfigures(1 if n_basis == 1 else 2, 1, squeeze=False)[:, 0]
@@ -53,11 +53,11 @@ def _lag_ms(parameters: xr.Dataset) -> np.ndarray:
 
 
 def _draw_functions(axes: Axes, parameters: xr.Dataset) -> None:
-    basis = parameters["basis"].transpose("lag", "basis").values
+    basis = parameters["basis_function"].transpose("lag", "basis").values
     for number, column in enumerate(basis.T):
         shade = str(0.65 * number / max(basis.shape[1] - 1, 1))
         axes.plot(_lag_ms(parameters), column, marker=".", color=shade)
-    units = str(parameters["basis"].attrs.get("units", "1"))
+    units = str(parameters["basis_function"].attrs.get("units", "1"))
     axes.set(xlabel="lag (ms)", ylabel=with_units("history function", units), ylim=(0, None))
 
 
@@ -119,7 +119,7 @@ def _draw_weights(axes: Axes, parameters: xr.Dataset) -> None:
 
 def _draw_strongest(panels: np.ndarray, parameters: xr.Dataset) -> None:
     dims = ("state", "unit", "source_unit", "basis")
-    basis = parameters["basis"].transpose("lag", "basis").values
+    basis = parameters["basis_function"].transpose("lag", "basis").values
     weight = parameters["weight"].transpose(*dims).values
     filters = weight @ basis.T  # (state, unit, source_unit, lag)
     error = np.zeros_like(filters)

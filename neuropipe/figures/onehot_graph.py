@@ -53,7 +53,7 @@ def plot(results: RunResults) -> Figure:
     lines, abreast = panel_grid(n_states, MOST_ABREAST)
     heights = 2.7, lines * (min(6.2 / abreast, 2.4) + 0.2) + 0.3
     figure = new_figure(sum(heights))
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=heights))
     panels = top.subplots(1, 3 if calibrated else 2)
     image = _draw_matrix(panels[0], prior, "shared prior")
     panels[0].set(xlabel="source unit", ylabel="unit")
@@ -102,8 +102,8 @@ def _draw_graph(axes: Axes, signed: xr.DataArray) -> None:
         unit, source = np.unravel_index(flat, matrix.shape)
         axes.add_patch(
             FancyArrowPatch(
-                (x[source], y[source]),
-                (x[unit], y[unit]),
+                (float(x[source]), float(y[source])),
+                (float(x[unit]), float(y[unit])),
                 connectionstyle="arc3,rad=0.15",
                 arrowstyle="-|>,head_length=2.5,head_width=1.2",
                 color=EXCITATORY if matrix[unit, source] > 0 else INHIBITORY,

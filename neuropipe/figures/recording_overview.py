@@ -91,7 +91,7 @@ def _spikes(recording: xr.DataTree) -> tuple[np.ndarray, np.ndarray | None]:
     if "spikes" not in recording.children:
         total = recording["counts"]["spike_count"].sum("time")
         return np.asarray(total.values, dtype=float), None
-    spikes = recording["spikes"]
+    spikes = recording["spikes"].to_dataset()
     n_units = recording["units"].sizes["unit"] if "units" in recording.children else 0
     n_spikes = spikes["spike_time"].sizes["spike"]
     counts, short = np.zeros(n_units), np.zeros(n_units)

@@ -24,10 +24,10 @@ def plot(results: RunResults) -> Figure:
     Parameters
     ----------
     results : RunResults
-        `parameters` with ``state_number_log_likelihood (n_states_tried)``.
+        `parameters` with ``state_number_log_likelihood (inner_fold, n_states_tried)``.
     """
     curves = {
-        fold: parameters[VARIABLE]
+        fold: parameters[VARIABLE].mean("inner_fold", keep_attrs=True)
         for fold in model_folds(results)
         if VARIABLE in (parameters := results.parameters[results.model, fold])
     }

@@ -29,9 +29,9 @@ def plot(results: RunResults) -> Figure:
     results : RunResults
         `parameters` with ``transition``, ``occupancy`` and ``mean_rate``; `estimates`.
     """
-    parameters = fitted(results, "transition", "occupancy", "mean_rate")
+    parameters = fitted(results, "transition", "occupancy")
     labels = {fold: numbered_as_first_fold(results, fold) for fold in model_folds(results)}
-    colors = state_colors(max(each.max() for each in labels.values()) + 1)
+    colors = state_colors(max(int(each.max()) for each in labels.values()) + 1)
     figure = new_figure(4.8)
     (transition, occupancy), (dwell, rate) = figure.subplots(2, 2)
     _draw_transition(transition, parameters)
@@ -64,10 +64,10 @@ def _draw_occupancy(
     shares = np.zeros((len(labels), len(colors)))
     for row, (fold, numbers) in enumerate(labels.items()):
         shares[row, numbers] = results.parameters[results.model, fold]["occupancy"].values
-    states = np.arange(len(colors))
+    states = range(len(colors))
     axes.bar(states, shares.mean(axis=0), color=colors, width=0.7)
-    for row in shares:
-        axes.plot(states, row, "o", color="white", markeredgecolor="black", markersize=3)
+    for share in shares:
+        axes.plot(states, share, "o", color="white", markeredgecolor="black", markersize=3)
     name_ticks(axes, "x", states)
     axes.set(xlabel="state", ylabel="share of time", ylim=(0, None), title="occupancy")
 
@@ -108,7 +108,9 @@ def _draw_dwell(
             label = f"state {state} ({len(own)})"
             axes.stairs(survival, edges, baseline=None, color=color, label=label)
     time = np.linspace(0, longest, 200)
-    stay_of = np.diagonal(parameters["transition"].transpose("state", "next_state").values)
+    stay_of = np.diagonal(
+        parameters["transition"].transpose("state", "next_state").values
+    )
     for stay, color in zip(stay_of, colors, strict=False):
         axes.plot(time, stay ** (time / bin_s), color=color, linestyle="--", linewidth=0.7)
     axes.set(xlabel="time t (s)", ylabel="share of dwells longer than t", ylim=(0, 1.02))
@@ -119,6 +121,10 @@ def _draw_dwell(
 
 
 def _draw_rate(axes: Axes, parameters: xr.Dataset) -> None:
+    if "mean_rate" not in parameters:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no rates: these are not spike counts", ha="center", va="center")
+        return
     rate = parameters["mean_rate"].transpose("state", "unit")
     image = heat(axes, rate.values, cmap=SEQUENTIAL, aspect="auto", vmin=0)
     name_ticks(axes, "x", rate["unit"].values)

@@ -69,9 +69,8 @@ def plot(results: RunResults) -> Figure:
         elif kind == "trials":
             _draw_trials(axes, results.recordings[session]["trials"].to_dataset(), stretch)
         else:
-            _draw_signal(
-                axes, results.recordings[session]["behavior"][kind.removeprefix(SIGNAL)], stretch
-            )
+            behavior = results.recordings[session]["behavior"].to_dataset()
+            _draw_signal(axes, behavior[kind.removeprefix(SIGNAL)], stretch)
         axes.set_xlim(stretch.start_s, stretch.stop_s)
         if is_last:
             axes.set_xlabel("time from session start (s)")
@@ -124,20 +123,21 @@ def _rows(results: RunResults, session: str, stretch: Stretch) -> list[tuple[str
     if "trials" in recording.children:
         rows.append(("trials", 0.3))
     if "behavior" in recording.children:
+        behavior = recording["behavior"].to_dataset()
         signals = [
             name
-            for name, signal in recording["behavior"].data_vars.items()
+            for name, signal in behavior.data_vars.items()
             if signal.dims == ("time",)
             and signal.dtype.kind in "fiu"
-            and np.isfinite(stretch.cut(signal).values).any()
+            and bool(np.isfinite(stretch.cut(signal)).any())
         ]
         rows += [(f"{SIGNAL}{name}", 0.6) for name in signals[:MOST_SIGNALS]]
     return rows
 
 
 def _draw_rate(axes: Axes, recording: xr.DataTree, stretch: Stretch) -> None:
-    counts = stretch.cut(recording["counts"]["spike_count"])
-    rate = counts.transpose("time", "unit").values / float(counts.attrs["bin_width_s"])
+    counts = stretch.cut(recording["counts"].to_dataset()["spike_count"])
+    rate = np.asarray(counts.transpose("time", "unit")) / float(counts.attrs["bin_width_s"])
     image = stretch.mean(counts["time"].values, rate).T
     seen = image[np.isfinite(image)]
     top = float(np.quantile(seen, 0.995)) if len(seen) else 1.0
@@ -214,14 +214,14 @@ def _draw_path(
 def _draw_trials(axes: Axes, trials: xr.Dataset, stretch: Stretch) -> None:
     start, stop = trials["start_time"].values, trials["stop_time"].values
     inside = (stop > stretch.start_s) & (start < stretch.stop_s)
-    spans = np.column_stack([start[inside], (stop - start)[inside]])
+    spans = list(zip(start[inside], (stop - start)[inside], strict=True))
     axes.broken_barh(spans, (0, 1), facecolor="#b5b5b5", edgecolor="black", linewidth=0.4)
     axes.set(ylim=(-0.2, 1.2), yticks=[0.5], yticklabels=["trials"])
 
 
 def _draw_signal(axes: Axes, signal: xr.DataArray, stretch: Stretch) -> None:
     part = stretch.cut(signal)
-    values = stretch.mean(part["time"].values, part.values)
+    values = stretch.mean(part["time"].values, np.asarray(part))
     axes.plot(stretch.center_s, values, color="black", linewidth=0.8)
     name = str(signal.name).replace("_", " ")
     label = with_units(name, str(signal.attrs.get("units", "1"))).replace(" (", "\n(")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
+
+Series = TypeVar("Series", xr.Dataset, xr.DataArray)
 
 LONGEST_S = 90.0
 SHORTEST_S = 5.0
@@ -40,9 +43,9 @@ class Stretch:
         """Middle of each column."""
         return (self.edge_s[:-1] + self.edge_s[1:]) / 2
 
-    def cut(self, dataset: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
+    def cut(self, series: Series) -> Series:
         """Return the part of a series on `time` that lies in the stretch."""
-        return dataset.sel(time=slice(self.start_s, self.stop_s))
+        return series.sel(time=slice(self.start_s, self.stop_s))
 
     def _columns(self, time_s: np.ndarray) -> np.ndarray:
         index = np.searchsorted(self.edge_s, time_s, side="right") - 1

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -40,7 +41,7 @@ CATEGORIES = {"inhibitory": INHIBITORY, "none": NONE, "excitatory": EXCITATORY}
 DIVERGING = "RdBu_r"  # its ends are INHIBITORY and EXCITATORY
 SEQUENTIAL = "cividis"
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -99,7 +100,7 @@ def with_units(quantity: str, units: str) -> str:
     return f"{quantity} ({'dimensionless' if units == '1' else units})"
 
 
-def heat(axes: Axes, matrix: np.ndarray, **options: object) -> AxesImage:
+def heat(axes: Axes, matrix: np.ndarray, **options: Any) -> AxesImage:
     """Draw a matrix as an image of sharp cells, row 0 on top; options go to `imshow`.
 
     Cells are repeated to some pixels each, because viewers of SVG smooth the pixels of an image.
@@ -119,7 +120,7 @@ def panel_grid(n_panels: int, n_abreast: int) -> tuple[int, int]:
     return lines, -(-n_panels // lines)
 
 
-def name_ticks(axes: Axes, which: str, names: Sequence, n_most: int = 10) -> None:
+def name_ticks(axes: Axes, which: str, names: Sequence | np.ndarray, n_most: int = 10) -> None:
     """Write names at the integer positions of an axis, thinned evenly to at most `n_most`."""
     step = -(-len(names) // n_most)
     positions = list(range(0, len(names), step))

@@ -32,12 +32,13 @@ def table(results: RunResults) -> pd.DataFrame:
     Parameters
     ----------
     results : RunResults
-        `parameters` with ``transition``, ``occupancy``, ``mean_rate`` and attr ``bin_width_s``.
+        `parameters` with ``transition``, ``occupancy``, attr ``bin_width_s`` and, for
+        spike counts, ``mean_rate``.
     """
     fits = {
         fold: p
         for fold, p in model_fits(results).items()
-        if {"transition", "occupancy", "mean_rate"} <= set(p.data_vars)
+        if {"transition", "occupancy"} <= set(p.data_vars)
     }
     if not fits:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -63,7 +64,9 @@ def _states(parameters: xr.Dataset, labels: np.ndarray) -> pd.DataFrame:
             "state": labels,
             "occupancy": parameters["occupancy"].values,
             "mean_dwell_s": dwell_s,
-            "mean_population_rate_hz": parameters["mean_rate"].mean("unit").values,
+            "mean_population_rate_hz": parameters["mean_rate"].mean("unit").values
+            if "mean_rate" in parameters
+            else np.nan,
             "stay_probability": stay,
         }
     )

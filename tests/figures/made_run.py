@@ -108,7 +108,7 @@ def made_parameters(rng, truth, recording, *, n_basis: int, onehot: bool, order)
             "bias": (("state", "unit"), rng.normal(size=(n_states, n_units))),
             "transition": (("state", "next_state"), truth["transition"].values),
             "initial": ("state", np.full(n_states, 1 / n_states)),
-            "basis": (("lag", "basis"), basis / basis.sum(axis=0)),
+            "basis_function": (("lag", "basis"), basis / basis.sum(axis=0)),
             "occupancy": ("state", occupancy),
             "mean_rate": (("state", "unit"), rate, {"units": "Hz"}),
         },
@@ -214,7 +214,11 @@ def made_run(
             counts = np.arange(1, n_states + 3)
             curve = -17 - 0.1 * (counts - n_states) ** 2 + rng.normal(0, 0.01, len(counts))
             parameters[model, fold] = parameters[model, fold].assign(
-                state_number_log_likelihood=("n_states_tried", curve, {"units": "nats/bin"})
+                state_number_log_likelihood=(
+                    ("inner_fold", "n_states_tried"),
+                    np.stack([curve - 0.01, curve + 0.01]),
+                    {"units": "nats/bin"},
+                )
             )
             parameters[model, fold] = parameters[model, fold].assign_coords(n_states_tried=counts)
         history[model, fold] = made_history(rng, model, fold, n_restarts)
