@@ -45,7 +45,8 @@ def plot(results: RunResults) -> Figure:
             label = f"fold {fold}" if number == 0 else None
             course.plot(step, line[step], color=color, label=label, alpha=0.9)
             below = best - line[step]
-            distance.plot(step[below > 0], below[below > 0], color=color, alpha=0.9)
+            shown = below > 1e-9 * abs(best)  # less is rounding
+            distance.plot(step[shown], below[shown], ".-", color=color, alpha=0.9, markersize=3)
         step = np.flatnonzero(np.isfinite(lines).any(axis=0))
         if len(step):
             converged = bool(history.attrs.get("converged", 0))
@@ -59,11 +60,24 @@ def plot(results: RunResults) -> Figure:
     units = str(next(iter(fits.values()))["objective"].attrs.get("units", "nats"))
     course.set(xlabel="step", ylabel=with_units("objective", units))
     course.ticklabel_format(axis="y", useOffset=False)
-    course.plot([], [], "X", color=CROSS, markersize=5, label="not converged")
+    if not all(history.attrs.get("converged", 0) for history in fits.values()):
+        course.plot([], [], "X", color=CROSS, markersize=5, label="not converged")
     course.legend(ncols=2 if len(fits) > 4 else 1)
     distance.set(xlabel="step", ylabel=with_units("distance to the best", units), yscale="log")
+    last = max(history.sizes["step"] for history in fits.values()) - 1
     for axes in (course, distance):
+        axes.set_xlim(-0.5, last + 0.5)
         whole_ticks(axes)
+    if not any(len(line.get_xdata()) for line in distance.lines):
+        distance.set_axis_off()
+        distance.text(
+            0.5,
+            0.5,
+            "every step is at the best value",
+            ha="center",
+            va="center",
+            transform=distance.transAxes,
+        )
     unfinished = _unfinished_baselines(results)
     if unfinished:
         figure.supxlabel(f"Not converged: {', '.join(unfinished)}", fontsize=7)

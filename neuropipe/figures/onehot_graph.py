@@ -143,12 +143,10 @@ def _draw_calibration(
         share = np.bincount(column, happened, minlength=N_BINS)[used] / n[used]
         low, high = _wilson(share, n[used])
         axes.vlines(mean, low, high, color=color, linewidth=0.8)
-        axes.plot(
-            mean, share, mark, color=color, linestyle="-", linewidth=0.8, markersize=3.5, label=name
-        )
+        axes.plot(mean, share, mark, color=color, linestyle="none", markersize=3.5, label=name)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", title="calibration")
     axes.set(xlabel="stated probability", ylabel="share planted")
-    axes.legend(loc="upper left", handlelength=1.2)
+    axes.legend(loc="upper left", handlelength=1.2, frameon=True, edgecolor="none")
 
 
 def _wilson(share: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:

@@ -108,9 +108,7 @@ def _draw_dwell(
             label = f"state {state} ({len(own)})"
             axes.stairs(survival, edges, baseline=None, color=color, label=label)
     time = np.linspace(0, longest, 200)
-    stay_of = np.diagonal(
-        parameters["transition"].transpose("state", "next_state").values
-    )
+    stay_of = np.diagonal(parameters["transition"].transpose("state", "next_state").values)
     for stay, color in zip(stay_of, colors, strict=False):
         axes.plot(time, stay ** (time / bin_s), color=color, linestyle="--", linewidth=0.7)
     axes.set(xlabel="time t (s)", ylabel="share of dwells longer than t", ylim=(0, 1.02))

@@ -29,7 +29,9 @@ def table(results: RunResults) -> pd.DataFrame:
     two-sided p-value is Wald's (weight over standard error, normal); the q-value controls the
     false discovery rate over all rows of this table (Benjamini and Hochberg 1995): of the rows
     with q below 0.05, 5% are expected to be no connection. Edge probabilities are the model's
-    own, where it has them. The weight is from source unit to unit and has no dimension.
+    own, where it has them; weights and errors are then the mean and the standard deviation of a
+    posterior, so judge a connection by its probabilities and take q as a rough guide. The weight
+    is from source unit to unit and has no dimension.
 
     Parameters
     ----------
