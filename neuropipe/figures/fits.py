@@ -86,6 +86,14 @@ def states_in_truth(results: RunResults, session: str, times: np.ndarray) -> np.
     return truth["state"].sel(time=times, method="nearest").values.astype(int)
 
 
+def of_fitted_units(truth: xr.Dataset, parameters: xr.Dataset) -> xr.Dataset:
+    """Return planted parameters of the units that were fitted, in their order."""
+    if "unit" not in truth.indexes or "unit" not in parameters.sizes:
+        return truth
+    ids = parameters["unit"].values
+    return truth.sel(unit=ids, source_unit=ids) if np.isin(ids, truth["unit"]).all() else truth
+
+
 def truth_of_fitted(results: RunResults) -> tuple[xr.Dataset, np.ndarray] | None:
     """Return the planted parameters, and the planted state of each fitted state (-1: none).
 
@@ -97,7 +105,7 @@ def truth_of_fitted(results: RunResults) -> tuple[xr.Dataset, np.ndarray] | None
     planted = {s: t for s, t in results.truth.items() if "weight" in t}
     if not planted:
         return None
-    truth = next(iter(planted.values()))
+    truth = of_fitted_units(next(iter(planted.values())), parameters)
     n_fitted, n_true = parameters.sizes["state"], truth.sizes["state"]
     labels = [
         (states_in_truth(results, session, estimate["time"].values), estimate["state"].values)

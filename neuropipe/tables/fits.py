@@ -64,6 +64,14 @@ def paths(results: RunResults, fold: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(true), np.concatenate(seen)
 
 
+def of_fitted_units(truth: xr.Dataset, parameters: xr.Dataset) -> xr.Dataset:
+    """Return planted parameters of the units that were fitted, in their order."""
+    if "unit" not in truth.indexes or "unit" not in parameters.sizes:
+        return truth
+    ids = parameters["unit"].values
+    return truth.sel(unit=ids, source_unit=ids) if np.isin(ids, truth["unit"]).all() else truth
+
+
 def planted_states(
     results: RunResults, fold: int, parameters: xr.Dataset, truth: xr.Dataset
 ) -> np.ndarray:

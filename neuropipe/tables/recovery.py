@@ -7,7 +7,14 @@ import pandas as pd
 import xarray as xr
 
 from neuropipe.results import RunResults
-from neuropipe.tables.fits import EDGE, model_fits, paths, planted_states, total_weight
+from neuropipe.tables.fits import (
+    EDGE,
+    model_fits,
+    of_fitted_units,
+    paths,
+    planted_states,
+    total_weight,
+)
 
 CATEGORIES = ("inhibitory", "none", "excitatory")
 COLUMNS = (
@@ -41,8 +48,9 @@ def table(results: RunResults) -> pd.DataFrame:
         row = {"fold": fold, "oracle_gap_nats_per_bin": _oracle_gap(results, fold)}
         order = None
         if planted is not None and "weight" in parameters:
-            order = planted_states(results, fold, parameters, planted)
-            row |= _weights(parameters, planted, order)
+            truth = of_fitted_units(planted, parameters)
+            order = planted_states(results, fold, parameters, truth)
+            row |= _weights(parameters, truth, order)
         true, seen = paths(results, fold)
         if order is not None and len(true):
             row["state_accuracy"] = float(np.mean(order[seen] == true))

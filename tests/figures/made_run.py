@@ -30,6 +30,7 @@ def made_truth(rng, n_states: int, n_units: int, time: np.ndarray) -> xr.Dataset
     for t in range(1, len(time)):
         state[t] = rng.choice(n_states, p=transition[state[t - 1]])
     names = ("state", "unit", "source_unit")
+    ids = np.arange(3, 3 + n_units)
     return xr.Dataset(
         {
             "weight": (names, weight, {"units": "1"}),
@@ -38,7 +39,7 @@ def made_truth(rng, n_states: int, n_units: int, time: np.ndarray) -> xr.Dataset
             "bias": (("state", "unit"), rng.normal(size=(n_states, n_units)), {"units": "1"}),
             "state": (("time",), state, {"units": "1"}),
         },
-        coords={"time": time},
+        coords={"time": time, "unit": ids, "source_unit": ids},
     )
 
 

@@ -160,6 +160,17 @@ def test_folds_with_different_numbers_of_states_are_numbered_alike():
         resolve(name)(run)
 
 
+def test_truth_is_shown_for_fitted_units_only(full_run):
+    kept = [3, 5, 9, 14]
+    parameters = {
+        key: p.sel(unit=kept, source_unit=kept) if "weight" in p else p
+        for key, p in full_run.parameters.items()
+    }
+    run = dataclasses.replace(full_run, parameters=parameters)
+    for name in ("interaction_matrices", "onehot_graph"):
+        assert isinstance(resolve(name)(run), Figure)
+
+
 def test_convergence_names_baselines_that_did_not_finish(full_run):
     history = dict(full_run.history)
     history[BASELINES[1], 0] = history[BASELINES[1], 0].assign_attrs(converged=0)

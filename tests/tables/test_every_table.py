@@ -201,6 +201,16 @@ def test_recovery_states_the_gap_to_the_oracle(full_run):
     )
 
 
+def test_recovery_looks_at_fitted_units_only(full_run):
+    kept = [3, 5, 9, 14]
+    parameters = {
+        key: p.sel(unit=kept, source_unit=kept) if "weight" in p else p
+        for key, p in full_run.parameters.items()
+    }
+    table = resolve("recovery")(dataclasses.replace(full_run, parameters=parameters))
+    assert (table["weight_correlation"] > 0.9).all()
+
+
 def test_recovery_with_fewer_states_than_planted(full_run):
     fewer = made_run(n_bins=3000, n_states=2)
     run = dataclasses.replace(full_run, parameters=fewer.parameters, estimates=fewer.estimates)
