@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from neuropipe import __version__
 from typing import Any
 
+from neuropipe import __version__
 from neuropipe.errors import ConfigError
 from neuropipe.schema import Recording
 
@@ -16,6 +16,7 @@ STEPS = {
     "bin_spikes": "neuropipe.preprocess.bin_spikes:bin_spikes",
     "smooth_rate": "neuropipe.preprocess.smooth_rate:smooth_rate",
     "resample_behavior": "neuropipe.preprocess.resample_behavior:resample_behavior",
+    "mark_intervals": "neuropipe.preprocess.mark_intervals:mark_intervals",
     "cut_trials": "neuropipe.preprocess.cut_trials:cut_trials",
 }
 

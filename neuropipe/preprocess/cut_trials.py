@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import DataError
+from neuropipe.preprocess.tables import interval_table
 from neuropipe.schema import Recording
 
 
@@ -42,15 +43,7 @@ def cut_trials(
     Intervals whose times are NaN are left out; the other columns of the table are kept. Trials
     may overlap: a split by trial then cuts the overlap from the training side.
     """
-    path = "trials" if table == "trials" else f"intervals/{table}"
-    try:
-        node = recording[path].to_dataset()
-    except KeyError:
-        tables = [n.lstrip("/") for n in recording.groups if "trials" in n or "/intervals/" in n]
-        raise DataError(
-            f"cut_trials: no table {table!r} in session {recording.attrs.get('session')}; it has "
-            f"{', '.join(tables) or 'none'}"
-        ) from None
+    node = interval_table(recording, table, "cut_trials")
     if align not in node:
         raise DataError(
             f"cut_trials: table {table!r} has no column {align!r}; it has "

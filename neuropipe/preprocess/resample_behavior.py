@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import DataError
+from neuropipe.preprocess.tables import behavior_series, with_behavior
 from neuropipe.schema import Recording, validate
 
 
@@ -38,16 +39,16 @@ def resample_behavior(
     counts = recording["counts"]
     grid = counts["time"].values
     width = float(counts["spike_count"].attrs["bin_width_s"])
-    available = sorted(recording["behavior"].children) if "behavior" in recording.children else []
+    available = behavior_series(recording)
     out = xr.Dataset(coords={"time": ("time", grid, {"units": "s"})})
     for signal in signals:
         series, _, variable = signal.partition("/")
         if series not in available:
             raise DataError(
                 f"resample_behavior: no series {series!r} in session "
-                f"{recording.attrs.get('session')}; it has {', '.join(available) or 'none'}"
+                f"{recording.attrs.get('session')}; it has {', '.join(sorted(available)) or 'none'}"
             )
-        node = recording[f"behavior/{series}"].to_dataset()
+        node = available[series].to_dataset(inherit=False)
         names = [variable] if variable else [str(n) for n in node.data_vars]
         for name in names:
             if name not in node:
@@ -63,13 +64,7 @@ def resample_behavior(
                         "bin; check its clock"
                     )
                 out[label] = ("time", values, {"units": node[name].attrs.get("units", "1")})
-    result = recording.copy()
-    children = {n: c for n, c in recording["behavior"].children.items()} if available else {}
-    # the series keep their own clocks, so they move aside of the node that now has one
-    result["behavior"] = xr.DataTree(out)
-    for name, child in children.items():
-        result[f"behavior_source/{name}"] = child.copy()
-    return result
+    return with_behavior(recording, out, "resample_behavior")
 
 
 def _columns(series: str, name: str, array: xr.DataArray) -> list[tuple[str, np.ndarray]]:
