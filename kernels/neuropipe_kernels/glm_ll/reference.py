@@ -10,6 +10,8 @@ from torch.nn import functional as F
 # Elements of one block of the linear predictor: small enough for the cache, so that its ten or so
 # element-wise passes never wait for memory (five times quicker than one large block).
 BLOCK = 2**16
+# The same on a GPU, where a block should fill the device.
+DEVICE_BLOCK = 2**26
 # Below this softplus(x) = exp(x) (1 - exp(x) / 2) to float64 rounding of its logarithm.
 DEEP = -20.0
 # Whole counts below this have their log factorial looked up: ten times quicker than lgamma.
@@ -18,7 +20,8 @@ TABLE = 512
 
 def log_factorial(counts: torch.Tensor) -> torch.Tensor:
     """Sum log(counts!) over neurons; (time, neuron) in, (time,) out."""
-    whole = counts.numel() > 0 and bool(
+    # On a GPU lgamma is quick, and looking at the counts would stall the stream.
+    whole = not counts.is_cuda and counts.numel() > 0 and bool(
         ((counts >= 0) & (counts < TABLE) & (counts == counts.floor())).all()
     )
     if not whole:
@@ -80,7 +83,8 @@ class _Summed(torch.autograd.Function):
         n_bins = features.shape[0]
         out = features.new_empty(n_bins, n_states)
         kept = features.new_empty(n_bins, n_states, n_neurons) if keep_slope else None
-        block = max(1, BLOCK // (n_states * n_neurons))
+        elements = DEVICE_BLOCK if features.is_cuda else BLOCK
+        block = max(1, elements // (n_states * n_neurons))
         for start in range(0, n_bins, block):
             part = slice(start, start + block)
             eta = (features[part] @ flat).unflatten(1, (n_states, n_neurons)) + bias
