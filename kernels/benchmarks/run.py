@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import triton
-
 from neuropipe_kernels import OPS
 
 COLUMNS = (
@@ -93,7 +92,6 @@ def ceilings(smoke: bool) -> dict[str, float]:
     a = torch.randn(n, device=device())
     b = torch.empty_like(a)
     rates = {"bytes": 8.0 * n / milliseconds(lambda: b.copy_(a)) * 1e3}
-    del a, b
     x, y = (torch.randn(m, m, device=device()) for _ in range(2))
     for name, precision in (("tf32", "high"), ("fp32", "highest")):
         torch.set_float32_matmul_precision(precision)
@@ -222,9 +220,9 @@ def glm_rows(
                 if name != "ours" and case.n_bins > 1 << 17 and precision == "highest":
                     continue
 
-                def call(f: Any = form, p: str = precision) -> Any:
+                def call(f: Any = form, p: str = precision, go: Any = run) -> Any:
                     torch.set_float32_matmul_precision(p)
-                    return run(f, inputs)
+                    return go(f, inputs)
 
                 error = relative(call(), want)
                 rows.append(Row(name, call, error, note))
@@ -248,9 +246,7 @@ def bench(name: str, smoke: bool, peers: ModuleType | None, rates: dict[str, flo
     }
     lines = []
     for case in cases.SMOKE if smoke else cases.BENCH:
-        shape = " ".join(
-            f"{k[2:]} {v}" for k, v in case._asdict().items() if k.startswith("n_")
-        )
+        shape = " ".join(f"{k[2:]} {v}" for k, v in case._asdict().items() if k.startswith("n_"))
         work = cases.work(case)
         for label, factor, rows in make_rows(op, cases, case, peers):
             red = [r for r in rows if r.name.startswith("ours") and not r.error <= case.tolerance]

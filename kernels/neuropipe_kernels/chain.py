@@ -50,7 +50,8 @@ def check_chain(
         )
     if ll.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"{op}: log_likelihood is {ll.dtype}, expected float32 or float64; convert it with .float()"
+            f"{op}: log_likelihood is {ll.dtype}, expected float32 or float64; "
+            "convert it with .float()"
         )
     n_sequences, n_bins, n_states = ll.shape
     _check_table(op, "transition", transition, ll, (n_states, n_states))
@@ -105,7 +106,11 @@ def check_possible(op: str, score: torch.Tensor) -> None:
         return
     first = int(wrong.nonzero()[0, 0])
     if float(score[first]) == float("-inf"):
-        cause = "it is impossible under the model; look for bins where every reachable state has -inf"
+        cause = (
+            "it is impossible under the model; look for bins where every reachable state has -inf"
+        )
     else:
-        cause = "log_likelihood must hold neither NaN nor +inf; pass a missing bin as a row of zeros"
+        cause = (
+            "log_likelihood must hold neither NaN nor +inf; pass a missing bin as a row of zeros"
+        )
     raise ValueError(f"{op}: sequence {first} has score {float(score[first])}: {cause}")

@@ -5,6 +5,8 @@ row by row. Every loop over states is unrolled at compile time, so products need
 shared memory nor shuffles; this pays for up to 8 states.
 """
 
+# ruff: noqa: RUF005 - unrolled loops grow tuples by adding to them
+
 from __future__ import annotations
 
 import triton
@@ -55,7 +57,7 @@ def store_row(p_row, b_row, m_lane, N: tl.constexpr):
 
 @triton.jit
 def load_states(p_row, n, TURNED: tl.constexpr, K: tl.constexpr):
-    """Load one bin of each lane as a tuple of K; states lie n apart when TURNED, else side by side."""
+    """Load one bin of each lane as a tuple; states lie n apart when TURNED, else side by side."""
     if TURNED:
         b_row = ()
         for i in tl.static_range(K):

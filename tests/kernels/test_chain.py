@@ -28,7 +28,7 @@ def loop(
     ll: torch.Tensor, P: torch.Tensor, pi: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-space forward-backward of one sequence, one bin at a time."""
-    n_bins, n_states = ll.shape
+    n_bins = ll.shape[0]
     log_P = P.log()
     A, B = torch.zeros_like(ll), torch.zeros_like(ll)
     A[0] = pi.log() + ll[0]

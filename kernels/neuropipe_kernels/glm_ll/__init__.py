@@ -99,8 +99,8 @@ def _check(
         )
     if features.ndim != 2 or weight.ndim != 3 or weight.shape[2] != features.shape[1]:
         raise ValueError(
-            f"glm_ll: features {tuple(features.shape)} and weight {tuple(weight.shape)} do not fit; "
-            "expected (time, feature) and (state, neuron, feature)"
+            f"glm_ll: features {tuple(features.shape)} and weight {tuple(weight.shape)} do not "
+            "fit; expected (time, feature) and (state, neuron, feature)"
         )
     n_states, n_neurons, _ = weight.shape
     expected = {
@@ -133,10 +133,9 @@ def _check(
         noise = torch.as_tensor(noise_std, dtype=features.dtype, device=features.device)
         if noise.shape not in ((), (n_neurons,)):
             raise ValueError(
-                f"glm_ll: noise_std has shape {tuple(noise.shape)}, expected a number or ({n_neurons},)"
+                f"glm_ll: noise_std has shape {tuple(noise.shape)}, expected a number or "
+                f"({n_neurons},)"
             )
         if not noise.is_cuda and not bool((noise > 0).all()):
-            raise ValueError(
-                f"glm_ll: noise_std must be positive, found {float(noise.min()):.3g}"
-            )
+            raise ValueError(f"glm_ll: noise_std must be positive, found {float(noise.min()):.3g}")
     return counts.to(features.dtype), noise

@@ -21,8 +21,10 @@ TABLE = 512
 def log_factorial(counts: torch.Tensor) -> torch.Tensor:
     """Sum log(counts!) over neurons; (time, neuron) in, (time,) out."""
     # On a GPU lgamma is quick, and looking at the counts would stall the stream.
-    whole = not counts.is_cuda and counts.numel() > 0 and bool(
-        ((counts >= 0) & (counts < TABLE) & (counts == counts.floor())).all()
+    whole = (
+        not counts.is_cuda
+        and counts.numel() > 0
+        and bool(((counts >= 0) & (counts < TABLE) & (counts == counts.floor())).all())
     )
     if not whole:
         return torch.lgamma(counts + 1).sum(-1)

@@ -84,7 +84,10 @@ def make(case: Case, device: str | torch.device = "cpu", seed: int = 0) -> dict[
 def errors(got: Any, want: Any, inputs: dict[str, Any]) -> dict[str, float]:
     """Relative error of each output; ``want`` may be of higher precision."""
     return {
-        name: float((a.detach().double() - b.detach().double()).norm() / b.detach().double().norm().clamp(min=1e-30))
+        name: float(
+            (a.detach().double() - b.detach().double()).norm()
+            / b.detach().double().norm().clamp(min=1e-30)
+        )
         for name, a, b in zip(want._fields, got, want, strict=True)
     }
 

@@ -5,6 +5,8 @@ backward vector, M transfer matrix of a chunk. Layouts: S sequences, T bins, n c
 sequence, K states, all contiguous.
 """
 
+# ruff: noqa: RUF005 - unrolled loops grow tuples by adding to them
+
 from __future__ import annotations
 
 import triton
@@ -51,9 +53,9 @@ def transfer_kernel(
     """Transfer matrix of each chunk.
 
     p_ll: (S, T, K) log likelihoods; p_turned: (S, n_rows, K, n), written when TURNED: the
-    same with chunks side by side, row = bin of the chunk; p_P: (K, K), or (S, K, K) with stride_P = K * K;
-    p_lengths: (S,) int64, not read unless RAGGED; p_M: (S, n, K, K) written; p_scale: (S, n) float64 written, the
-    log factor taken out of M.
+    same with chunks side by side, row = bin of the chunk; p_P: (K, K), or (S, K, K) with
+    stride_P = K * K; p_lengths: (S,) int64, not read unless RAGGED; p_M: (S, n, K, K)
+    written; p_scale: (S, n) float64 written, the log factor taken out of M.
     """
     i_s = tl.program_id(1).to(tl.int64)
     i_chunk = tl.program_id(0) * L + tl.arange(0, L)
@@ -215,8 +217,9 @@ def smooth_kernel(
 ):  # fmt: skip
     """Posteriors of each chunk's bins and its share of the derivative by P.
 
-    p_ll: (S, T, K), or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with stride_P = K * K; p_lengths: (S,) int64,
-    not read unless RAGGED; p_a, p_b: (S, n, K) vectors entering each chunk from the left and from the right;
+    p_ll: (S, T, K), or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with
+    stride_P = K * K; p_lengths: (S,) int64, not read unless RAGGED; p_a, p_b: (S, n, K)
+    vectors entering each chunk from the left and from the right;
     p_work: laid out as p_ll, written: first the filtered vectors, then over them the
     posteriors, each one bin before the likelihood in its place; p_state itself unless TURNED.
     p_state: (S, T, K), the sequence's last bin written; p_count: (S, programs, K, K) float64

@@ -45,9 +45,10 @@ def path_score(state: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
 
 def errors(got: Any, want: Any, inputs: dict[str, Any]) -> dict[str, float]:
     """Relative gap of the path's own score and of the reported one; NaN if a path is no path."""
-    valid = torch.equal(got.state < 0, want.state < 0) and int(got.state.max()) < inputs[
-        "log_likelihood"
-    ].shape[2]
+    valid = (
+        torch.equal(got.state < 0, want.state < 0)
+        and int(got.state.max()) < inputs["log_likelihood"].shape[2]
+    )
     if not valid:
         return {"state": float("nan"), "log_score": float("nan")}
     best = want.log_score

@@ -48,14 +48,21 @@ def best_path(
     grid = (triton.cdiv(n, LANES), n_sequences)
     meta = {"K": n_states, "L": LANES, "num_warps": 1}
 
-    levels = [(scratch(n_sequences * n, n_states, n_states), scratch(n_sequences * n, dtype=torch.float64))]
+    levels = [
+        (
+            scratch(n_sequences * n, n_states, n_states),
+            scratch(n_sequences * n, dtype=torch.float64),
+        )
+    ]
     kernels.transfer_kernel[grid](
         ll, P, lengths, *levels[0], n_bins, n, stride_P, RAGGED=ragged, **meta
     )
     for radix in radices[:-1]:
         n_out = levels[-1][0].shape[0] // radix
         out = scratch(n_out, n_states, n_states), scratch(n_out, dtype=torch.float64)
-        kernels.product_kernel[(triton.cdiv(n_out, LANES),)](*levels[-1], *out, n_out, radix, **meta)
+        kernels.product_kernel[(triton.cdiv(n_out, LANES),)](
+            *levels[-1], *out, n_out, radix, **meta
+        )
         levels.append(out)
     score = scratch(n_sequences, dtype=torch.float64)
     last = scratch(n_sequences, dtype=torch.int32)
@@ -77,7 +84,11 @@ def best_path(
     )  # fmt: skip
     ends = _link(maps.view(-1), last, radices, {"BITS": bits, "L": LANES, "num_warps": 1}, n_states)
     shape = (n_sequences, n_bins)
-    state = torch.full(shape, -1, dtype=torch.int64, device=ll.device) if ragged else scratch(*shape, dtype=torch.int64)
+    state = (
+        torch.full(shape, -1, dtype=torch.int64, device=ll.device)
+        if ragged
+        else scratch(*shape, dtype=torch.int64)
+    )
     kernels.walk_kernel[grid](
         pointers, lengths, ends, state, n_bins, n, n_rows,
         RAGGED=ragged, BITS=bits, L=LANES, num_warps=1,
@@ -105,6 +116,8 @@ def _link(
     for level, radix in zip(reversed(levels), reversed(radices), strict=True):
         n_in = ends.shape[0]
         out, first = torch.empty_like(level), torch.empty_like(ends)
-        kernels.link_kernel[(triton.cdiv(n_in, LANES),)](level, ends, out, first, n_in, radix, **meta)
+        kernels.link_kernel[(triton.cdiv(n_in, LANES),)](
+            level, ends, out, first, n_in, radix, **meta
+        )
         ends = out
     return ends

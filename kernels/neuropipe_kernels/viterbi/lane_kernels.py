@@ -5,6 +5,8 @@ to its last state (both relative, with the offset kept apart), ptr packed pointe
 for each state. Layouts: S sequences, T bins, n chunks a sequence, K states, all contiguous.
 """
 
+# ruff: noqa: RUF005 - unrolled loops grow tuples by adding to them
+
 from __future__ import annotations
 
 import triton
