@@ -15,15 +15,17 @@ CROSS = "#c00000"
 
 @drawn
 def plot(results: RunResults) -> Figure:
-    """Course of the model's fits, one colour a fold, one line a restart. Left: the objective
-    after each step; a filled circle ends a fit that met its criterion of convergence, a red
-    cross one that did not. Right: the distance to the best value that the fold reached, on a
-    logarithmic scale. Baselines that did not converge are named below.
+    """Course of the model's fits, one colour a fold. Left: the random restarts that were screened
+    against each other on a part of the training data, one line each; the best one is continued.
+    Middle: its objective on all training data; a filled circle ends a fit that met its criterion
+    of convergence, a red cross one that did not. Right: the distance to the best value that the
+    fold reached, on a logarithmic scale. Baselines that did not converge are named below.
 
     Parameters
     ----------
     results : RunResults
-        `history` with ``objective (step)``, or ``(restart, step)``, and the attr ``converged``.
+        `history` with ``objective (step)``, or ``(restart, step)``, the attr ``converged``, and
+        perhaps ``screen_objective (restart, screen_step)``.
     """
     fits = {
         fold: history
@@ -33,8 +35,9 @@ def plot(results: RunResults) -> Figure:
     if not fits:
         raise DataError(f"This run kept no course of the fits of {results.model}.")
     figure = new_figure(2.6)
-    course, distance = figure.subplots(1, 2)
+    screen, course, distance = figure.subplots(1, 3)
     colors = state_colors(len(fits))
+    _draw_screening(screen, fits, colors)
     for color, (fold, history) in zip(colors, fits.items(), strict=True):
         lines = _lines(history["objective"])
         best = np.nanmax(lines) if np.isfinite(lines).any() else np.nan
@@ -82,6 +85,21 @@ def plot(results: RunResults) -> Figure:
     if unfinished:
         figure.supxlabel(f"Not converged: {', '.join(unfinished)}", fontsize=7)
     return figure
+
+
+def _draw_screening(axes, fits: dict[int, xr.Dataset], colors: list) -> None:
+    """Draw every restart of every fold, as far as they were kept."""
+    for color, history in zip(colors, fits.values(), strict=True):
+        if "screen_objective" in history:
+            lines = history["screen_objective"].transpose("screen_step", "restart").values
+            axes.plot(lines, color=color, alpha=0.6, linewidth=0.8)
+    if axes.lines:
+        axes.set(xlabel="screening step", ylabel=with_units("objective", "nats/bin"))
+        whole_ticks(axes)
+        return
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no restarts\nwere screened", ha="center", va="center",
+              transform=axes.transAxes)  # fmt: skip
 
 
 def _lines(objective: xr.DataArray) -> np.ndarray:

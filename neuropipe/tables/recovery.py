@@ -6,15 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuropipe.matching import of_fitted_units, paths, planted_states
 from neuropipe.results import RunResults
-from neuropipe.tables.fits import (
-    EDGE,
-    model_fits,
-    of_fitted_units,
-    paths,
-    planted_states,
-    total_weight,
-)
+from neuropipe.tables.fits import EDGE, model_fits, total_weight
 
 CATEGORIES = ("inhibitory", "none", "excitatory")
 COLUMNS = (
@@ -39,8 +33,8 @@ def table(results: RunResults) -> pd.DataFrame:
     Parameters
     ----------
     results : RunResults
-        `truth` with any of ``state``, ``weight``, ``adjacency``, and the attr
-        ``oracle_log_likelihood_per_bin`` (nats/bin; a number, or one for each fold).
+        `truth` with any of ``state``, ``weight``, ``adjacency``, and ``oracle_log_likelihood
+        (trial)``, nats, with ``trial_start_time`` and ``trial_bins`` beside it.
     """
     planted = next((t for t in results.truth.values() if "weight" in t), None)
     rows = []
@@ -87,17 +81,23 @@ def _categories(parameters: xr.Dataset) -> np.ndarray:
 
 
 def _oracle_gap(results: RunResults, fold: int) -> float:
-    scores = results.scores
-    own = scores[
-        (scores["estimator"] == results.model)
-        & (scores["metric"] == "log_likelihood_per_bin")
-        & (scores["fold"] == fold)
+    """Return how far the model's held-out likelihood lies below that of the planted parameters."""
+    own = results.scores[
+        (results.scores["estimator"] == results.model)
+        & (results.scores["metric"] == "log_likelihood_per_bin")
+        & (results.scores["fold"] == fold)
     ].set_index("session")["value"]
     gaps = []
     for session, truth in results.truth.items():
-        oracle = truth.attrs.get("oracle_log_likelihood_per_bin")
-        if oracle is not None and session in own.index:
-            each = np.atleast_1d(np.asarray(oracle, dtype=float))
-            position = results.folds.index(fold) if len(each) > 1 else 0
-            gaps.append(each[position] - float(own[session]))
+        held = results.splits["folds"][fold]["test"].get(session, [])
+        if "oracle_log_likelihood" not in truth or session not in own.index or not held:
+            continue
+        start = truth["trial_start_time"].values
+        inside = np.zeros(len(start), dtype=bool)
+        for a, b in held:
+            inside |= (start >= a - 1e-9) & (start < b - 1e-9)
+        if inside.any():
+            bins = truth["trial_bins"].values[inside].sum()
+            oracle = float(truth["oracle_log_likelihood"].values[inside].sum()) / bins
+            gaps.append(oracle - float(own[session]))
     return float(np.mean(gaps)) if gaps else float("nan")

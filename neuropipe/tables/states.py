@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuropipe.matching import numbered_as
 from neuropipe.results import RunResults
-from neuropipe.tables.fits import model_fits, numbered_as
+from neuropipe.tables.fits import model_fits
 
 COLUMNS = (
     "state",

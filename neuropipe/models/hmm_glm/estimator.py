@@ -53,7 +53,8 @@ class HMMGLM:
     parameters_ : Dataset
         What was learned: `learns`, with standard errors.
     history_ : Dataset
-        ``objective (step)``, nats, and ``seconds (step)``; attr ``converged``.
+        ``objective (step)``, nats, ``seconds (step)``, and ``screen_objective (restart,
+        screen_step)``, nats/bin of the part that restarts are screened on; attr ``converged``.
 
     Notes
     -----
@@ -171,15 +172,16 @@ class HMMGLM:
         )  # fmt: skip
         self._scaling = scaling
         gamma = gamma[:, order]
-        self.history_ = xr.Dataset(
-            {
-                "objective": ("step", outcome.fit.objective[:, 0].numpy(), {"units": "nats"}),
-                "seconds": ("step", np.asarray(outcome.seconds, float), {"units": "s"}),
-            }
-            if len(outcome.seconds) == len(outcome.fit.objective)
-            else {"objective": ("step", outcome.fit.objective[:, 0].numpy(), {"units": "nats"})},
-            attrs={"converged": int(bool(outcome.fit.converged.all()))},
-        )
+        course: dict[str, Any] = {
+            "objective": ("step", outcome.fit.objective[:, 0].numpy(), {"units": "nats"})
+        }
+        if len(outcome.seconds) == len(outcome.fit.objective):  # not of a resumed fit
+            course["seconds"] = ("step", np.asarray(outcome.seconds, float), {"units": "s"})
+        if outcome.screened is not None:
+            dims = ("restart", "screen_step")
+            course["screen_objective"] = (dims, outcome.screened.T.numpy(), {"units": "nats/bin"})
+        converged = int(bool(outcome.fit.converged.all()))
+        self.history_ = xr.Dataset(course, attrs={"converged": converged})
         self.parameters_ = self._labelled(outcome, batch, gamma, order, share, tried)
 
     def _labelled(

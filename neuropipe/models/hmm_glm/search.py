@@ -37,6 +37,7 @@ class Outcome:
     fit: Fit
     edges: Edges | None
     seconds: list[float] = field(default_factory=list)
+    screened: Tensor | None = None  # (iteration, R) nats/bin of the part that was screened
 
 
 def form_of(config: Config, prior: str) -> Form:
@@ -184,11 +185,13 @@ def search(
     part = head(batch, config.screen_bins, rng)
     glm = one_state(part, gaussian)
     start = random_start(part, glm, gaussian, n_states, config, rng)
+    courses = None
     if n_states > 1:
         screened = run_em(
             f"{name}screen", part, start, gaussian, config, checkpoint, config.screen_iterations
         )
         start = screened.parameters.pick(int(screened.objective[-1].argmax()))
+        courses = screened.objective / len(part.counts)
     seconds: list[float] = []
     final = form_of(config, "none") if config.prior == "none" else gaussian
     if config.prior == "none" and n_states > 1:
@@ -205,7 +208,7 @@ def search(
     parameters, edges = fit.parameters, None
     if config.prior == "one_hot":
         parameters, edges = empirical_bayes(batch, parameters, form_of(config, "none"))
-    return Outcome(parameters, fit, edges, seconds)
+    return Outcome(parameters, fit, edges, seconds, courses)
 
 
 def choose_n_states(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
-from neuropipe.batching.history import history_basis
+from neuropipe.batching.history import filter_history, history_basis
 from neuropipe.schema import SCHEMA_VERSION, Recording
 
 
@@ -78,6 +78,27 @@ def draw(plan: Plan, seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.nd
     return counts, state, truth
 
 
+def oracle(counts: np.ndarray, truth: dict[str, np.ndarray], plan: Plan) -> np.ndarray:
+    """Return the log-likelihood of each sequence under the planted parameters, (sequence,) nats."""
+    import torch
+    from neuropipe_kernels import glm_ll, hmm_fb
+
+    basis = history_basis("exponential", plan.history_bins, 1, plan.decay_per_bin)
+    weight = torch.as_tensor(truth["weight"])
+    bias = torch.as_tensor(truth["bias"]).expand(len(weight), -1)
+    emission = torch.stack(
+        [
+            glm_ll(
+                torch.as_tensor(filter_history(sequence, basis)), weight, bias,
+                torch.as_tensor(sequence), link="sigmoid",
+            )
+            for sequence in counts
+        ]
+    )  # fmt: skip
+    initial = torch.full((len(weight),), 1 / len(weight), dtype=torch.float64)
+    return hmm_fb(emission, torch.as_tensor(truth["transition"]), initial).log_evidence.numpy()
+
+
 def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
     """Draw one session of spike times with a trial per sequence.
 
@@ -141,6 +162,9 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
             "bias": ("unit", planted["bias"], {"units": "1"}),
             "transition": (("state", "next_state"), planted["transition"], {"units": "1"}),
             "state": ("time", state.ravel(), {"units": "1"}),
+            "oracle_log_likelihood": ("trial", oracle(counts, planted, plan), {"units": "nats"}),
+            "trial_start_time": ("trial", first_bin * width, {"units": "s"}),
+            "trial_bins": ("trial", np.full(n_sequences, n_bins), {"units": "1"}),
         },
         {
             "time": ("time", (bins.ravel() + 0.5) * width, {"units": "s"}),
