@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,6 +47,16 @@ class Dataset(Frozen):
     preprocess: tuple[dict[str, Any], ...] = Field(
         (), description="Steps in order: {step: name, parameters...}."
     )
+
+    @field_validator("sessions")
+    @classmethod
+    def _once(cls, sessions: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        twice = sorted({s for s in sessions if sessions.count(s) > 1}) if sessions != "all" else []
+        if twice:
+            raise ValueError(f"session {twice[0]!r} is listed twice; its data would count double")
+        if not sessions:
+            raise ValueError("no session is listed; say all, or name one")
+        return sessions
 
     @field_validator("preprocess")
     @classmethod
@@ -188,6 +199,8 @@ def check_run(name: str, run: Run, study: Study, where: str) -> None:
             f"{where}: runs.{name}.dataset: no data set {run.dataset!r}"
             + _hint(run.dataset, list(study.datasets))
         )
+    if run.model in run.baselines:
+        raise ConfigError(f"{where}: runs.{name}.baselines: {run.model!r} is the run's own model")
     for estimator, parameters in run.estimators().items():
         place = f"{where}: runs.{name}.{'parameters' if estimator == run.model else 'baselines'}"
         try:
@@ -195,6 +208,11 @@ def check_run(name: str, run: Run, study: Study, where: str) -> None:
         except ConfigError as error:
             message = str(error)
             raise ConfigError(message if place in message else f"{place}: {message}") from None
+
+
+def json_schema() -> str:
+    """Return the JSON schema of a study, as kept in ``workflow/schemas/config.schema.json``."""
+    return json.dumps(Study.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 
 def check_study(mapping: Mapping[str, Any], where: str = "config") -> Study:

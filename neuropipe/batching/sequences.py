@@ -6,6 +6,7 @@ units and the same scaling of covariates.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,6 +17,8 @@ import xarray as xr
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording, validate
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,9 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
             )
         counts[~seen] = 0.0
         block = covariates[part]
-        lost = ~np.isfinite(block).all(1)
+        lost = ~np.isfinite(block).all(1) & seen
         if lost.any() and source.missing_covariates == "refuse":
-            column = int(np.flatnonzero(~np.isfinite(block).all(0))[0])
+            column = int(np.flatnonzero(~np.isfinite(block[seen]).all(0))[0])
             raise DataError(
                 f"session {session}: covariate {source.covariates[column]!r} is NaN in "
                 f"{int(lost.sum())} of {len(lost)} bins of window {number}; say "
@@ -162,9 +165,23 @@ def select_columns(parts: Sequence[Stretch], keep: np.ndarray) -> list[Stretch]:
 
 
 def units_of(recordings: Sequence[Recording], source: Source) -> tuple[np.ndarray, float]:
-    """Return the unit identifiers that all recordings share, and the bin width in s."""
+    """Return the unit identifiers that all recordings share, and the bin width in s.
+
+    Raises
+    ------
+    DataError
+        If the sessions are of several subjects, share no unit or differ in their bins.
+    """
     if source.observations == "trials":
         return np.array([0]), float("nan")
+    subjects = sorted({str(r.attrs.get("subject", "")) for r in recordings})
+    if len(subjects) > 1:
+        raise DataError(
+            f"sessions of subjects {', '.join(subjects)} share no units, whatever their identifiers"
+            " say; fit each subject in a run of its own"
+        )
+    if len(recordings) > 1:
+        log.info("%d sessions: units of one identifier count as one unit", len(recordings))
     unit: np.ndarray | None = None
     width = float("nan")
     for recording in recordings:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neuropipe.batching.windows import cut_evenly
+from neuropipe.batching.windows import cut_evenly, edges_of
 from neuropipe.errors import DataError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording
@@ -30,8 +30,8 @@ def make_splits(
     Parameters
     ----------
     recordings : mapping of session to DataTree
-        Prepared recordings with node `counts` (or another node with `time`); ``by="trial"`` needs
-        node `trials`.
+        Prepared recordings with node `trials`, which ``by="trial"`` needs, or with node `counts`
+        (else ``calcium/<series>`` or ``ephys/<series>``), whose extent is cut to windows.
     by : {"trial", "block", "session", "subject"}
         What is held out together.
     folds : int
@@ -55,8 +55,8 @@ def make_splits(
     Raises
     ------
     DataError
-        When there are fewer trials, blocks, sessions or subjects than folds, or when a fold's
-        training side is empty.
+        When there are fewer trials, blocks, sessions or subjects than folds, when a fold's
+        training side is empty, or when a trial has no finite, positive length.
     """
     windows = {name: _windows(rec, by, window_s) for name, rec in recordings.items()}
     groups = _groups(recordings, windows, by, folds, seed, blocks_per_fold)
@@ -111,7 +111,9 @@ def check_splits(splits: Mapping[str, Any]) -> None:
         for session, held in fold["test"].items():
             kept = np.array(fold["train"].get(session, [])).reshape(-1, 2)
             for start, stop in held:
-                near = (kept[:, 0] < stop + buffer_s - 1e-9) & (kept[:, 1] > start - buffer_s + 1e-9)
+                near = (kept[:, 0] < stop + buffer_s - 1e-9) & (
+                    kept[:, 1] > start - buffer_s + 1e-9
+                )
                 if near.any():
                     raise DataError(
                         f"split: fold {number}, session {session}: held-out {start:g} to {stop:g} "
@@ -120,11 +122,22 @@ def check_splits(splits: Mapping[str, Any]) -> None:
 
 
 def _extent(recording: Recording) -> tuple[float, float]:
-    time = recording["counts"]["time"].values
+    session = recording.attrs.get("session")
+    clocks = ["counts"] if "counts" in recording.children else [
+        f"{family}/{name}"
+        for family in ("calcium", "ephys")
+        if family in recording.children
+        for name in sorted(recording[family].children)
+    ]  # fmt: skip
+    if not clocks:
+        raise DataError(
+            f"session {session}: nothing to cut windows from; it has "
+            f"{', '.join(sorted(recording.children)) or 'no node'}; add the step bin_spikes"
+        )
+    time = recording[clocks[0]]["time"].values
     if len(time) < 2:
         raise DataError(
-            f"session {recording.attrs.get('session')}: {len(time)} bins in node counts, expected "
-            "at least 2"
+            f"session {session}: {len(time)} bins in node {clocks[0]}, expected at least 2"
         )
     half = (time[1] - time[0]) / 2
     return float(time[0] - half), float(time[-1] + half)
@@ -133,8 +146,7 @@ def _extent(recording: Recording) -> tuple[float, float]:
 def _windows(recording: Recording, by: str, window_s: float | None) -> np.ndarray:
     """Return the windows that a session is made of, (window, 2), s."""
     if "trials" in recording.children:
-        node = recording["trials"]
-        return np.stack([node["start_time"].values, node["stop_time"].values], 1).astype(float)
+        return edges_of(recording, "trials")
     if by == "trial":
         nodes = ", ".join(sorted(recording.children))
         raise DataError(
@@ -164,7 +176,8 @@ def _groups(
         out = {}
         for name, edges in windows.items():
             if len(edges) == 1:
-                edges = cut_evenly(*edges[0], (edges[0, 1] - edges[0, 0]) / (folds * blocks_per_fold))
+                start, stop = edges[0]
+                edges = cut_evenly(start, stop, (stop - start) / (folds * blocks_per_fold))
                 windows[name] = edges
             _enough(len(edges), folds, f"session {name}: windows")
             block = np.arange(len(edges)) * folds * blocks_per_fold // len(edges)

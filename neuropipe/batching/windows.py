@@ -40,11 +40,30 @@ def window_edges(recording: Recording, time: np.ndarray) -> np.ndarray:
     """
     for name in ("windows", "trials"):
         if name in recording.children:
-            node = recording[name]
-            edges = np.stack([node["start_time"].values, node["stop_time"].values], 1)
-            return edges.astype(float)
+            return edges_of(recording, name)
     half = np.median(np.diff(time)) / 2 if len(time) > 1 else 0.5
     return np.array([[time[0] - half, time[-1] + half]])
+
+
+def edges_of(recording: Recording, name: str) -> np.ndarray:
+    """Return start and stop of each row of node `windows` or `trials`, (window, 2), s.
+
+    Raises
+    ------
+    DataError
+        If a row has no finite, positive length: an open end would reach into other windows.
+    """
+    node = recording[name]
+    edges = np.stack([node["start_time"].values, node["stop_time"].values], 1).astype(float)
+    bad = np.flatnonzero(~(np.isfinite(edges).all(1) & (edges[:, 1] > edges[:, 0])))
+    if len(bad):
+        start, stop = edges[bad[0]]
+        raise DataError(
+            f"session {recording.attrs.get('session')}: {len(bad)} of {len(edges)} rows of node "
+            f"{name} have no finite, positive length; row {bad[0]} lasts from {start:g} to "
+            f"{stop:g} s; the step cut_trials leaves such rows out"
+        )
+    return edges
 
 
 def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> list[slice]:

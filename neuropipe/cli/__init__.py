@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import sys
@@ -23,6 +24,9 @@ VERBS = (
     "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 
+# What the file system may refuse whatever the data are: one line says it all.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
 # What several verbs take.
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where the result goes.")]
 Results = Annotated[Path, typer.Option(help="Folder of the study's results.")]
@@ -41,4 +45,9 @@ def main() -> None:
         app()
     except NeuropipeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        print(f"{error.strerror}: {error.filename or 'the disk'}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None

@@ -38,8 +38,8 @@ def doctor(
         except PackageNotFoundError:
             out.add_row(name, "-", "not installed")
     out.add_row("GPU", *_gpu())
-    out.add_row("kernels", os.environ.get("NEUROPIPE_KERNELS", "auto"),
-                "interpreter on: slow" if os.environ.get("TRITON_INTERPRET") == "1" else "")  # fmt: skip
+    slow = "interpreter on: slow" if os.environ.get("TRITON_INTERPRET") == "1" else ""
+    out.add_row("kernels", os.environ.get("NEUROPIPE_KERNELS", "auto"), slow)
     out.add_row("cores", str(len(os.sched_getaffinity(0))), "")
     free = shutil.disk_usage(Path.cwd()).free
     out.add_row("free disk", f"{free / 1e9:.1f} GB", "low" if free < 5e9 else "")

@@ -1,15 +1,18 @@
-"""Small files that the verbs exchange: JSON and TSV, written whole or not at all."""
+"""What the verbs exchange: JSON, TSV and folders, written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from neuropipe.errors import ConfigError, ManifestError
+from neuropipe.errors import ConfigError, ManifestError, NeuropipeError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -26,6 +29,50 @@ def write_text(path: Path, text: str) -> None:
         raise ManifestError(f"{path}: could not be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_replaceable(folder: Path, mark: str) -> None:
+    """Refuse a folder whose content would be lost: one that holds files, but not `mark`."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+        raise ConfigError(
+            f"{folder}: holds files that no neuropipe step wrote, and would be replaced; name a "
+            "folder of its own"
+        )
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, which takes the place of `folder` when all went well.
+
+    Raises
+    ------
+    NeuropipeError
+        If the file system refused; what was there before then still stands.
+    """
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    try:
+        for left in (part, old):  # of a run that was killed here
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        # torch's writer says "enforce fail" where the file system said why
+        if isinstance(error, NeuropipeError) or (
+            isinstance(error, RuntimeError) and "enforce fail" not in str(error)
+        ):
+            raise
+        free = shutil.disk_usage(next(p for p in folder.absolute().parents if p.exists())).free
+        said = getattr(error, "strerror", None) or "the disk refused (full?)"
+        raise NeuropipeError(
+            f"{folder}: {said} while writing, {free:,} bytes free; nothing half-written was left; "
+            "free some space, or check the folder, and run again"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

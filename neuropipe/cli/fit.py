@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import resource
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +14,13 @@ import typer
 
 from neuropipe import __version__
 from neuropipe.cli import Output, Seed, app
-from neuropipe.cli.files import parse_json, read_json, write_json
+from neuropipe.cli.files import (
+    check_replaceable,
+    parse_json,
+    read_json,
+    whole_folder,
+    write_json,
+)
 from neuropipe.errors import ConfigError
 
 
@@ -53,6 +57,8 @@ def fit(
     from neuropipe.config import build, parameters_class
     from neuropipe.io.store import open_recording, write
 
+    folder = output.absolute().parent
+    check_replaceable(folder, "provenance.json")
     settings = parse_json(parameters, "--parameters")
     build(parameters_class(estimator), settings, f"parameters of {estimator}")
     model = load_estimator(estimator)(**settings)
@@ -66,11 +72,7 @@ def fit(
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     began = time.time()
     model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
-    folder = output.parent
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
+    with whole_folder(folder) as part:
         model.save(part)
         learned = write(model.parameters_, part / "parameters.zarr")
         write(model.history_, part / "history.zarr")
@@ -80,10 +82,6 @@ def fit(
             part / output.name,
             {"estimator": estimator, "fold": fold, "parameters_sha256": learned["content_sha256"]},
         )
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
 

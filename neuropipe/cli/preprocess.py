@@ -22,14 +22,16 @@ def preprocess(
 ) -> None:
     """Apply steps that fit nothing, or divide prepared sessions into folds."""
     from neuropipe.batching.splits import make_splits
+    from neuropipe.config import Split, build
     from neuropipe.io.store import open_recording, write
     from neuropipe.preprocess import apply_steps
 
     if split:
         if seed is None:
             raise ConfigError("preprocess --split: needs --seed")
+        wanted = build(Split, parse_json(split, "--split"), "--split")
         recordings = {store.stem: open_recording(store) for store in stores}
-        write_json(output, make_splits(recordings, seed=seed, **parse_json(split, "--split")))
+        write_json(output, make_splits(recordings, seed=seed, **wanted.model_dump()))
         return
     if len(stores) != 1:
         raise ConfigError(f"preprocess: expected one store, found {len(stores)}; or say --split")

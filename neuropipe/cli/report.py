@@ -78,9 +78,7 @@ def _source(name: str, study: Study) -> DataSource:
 
     page = read_manifest(study.datasets[name].manifest)
     drawn = all(row.simulated for row in page.rows)
-    return DataSource(
-        name, page.title, page.doi, page.licence, page.reader, page.citation, drawn
-    )
+    return DataSource(name, page.title, page.doi, page.licence, page.reader, page.citation, drawn)
 
 
 def _recordings(name: str, run: Run, results: Path) -> pd.DataFrame:
@@ -131,7 +129,5 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
             Figure(f, figures.caption(f), (results / "figure" / name / f"{f}.svg").read_text())
             for f in wanted_figures
         ),
-        tables=tuple(
-            Table(t, tables.caption(t), read(t)) for t in wanted_tables if t != "scores"
-        ),
+        tables=tuple(Table(t, tables.caption(t), read(t)) for t in wanted_tables if t != "scores"),
     )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError, validate_call
 
 from neuropipe import __version__
 from neuropipe.errors import ConfigError
-from neuropipe.schema import Recording
+
+if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is imported
+    from neuropipe.schema import Recording
 
 STEPS = {
     "select_units": "neuropipe.preprocess.select_units:select_units",
@@ -23,38 +30,86 @@ STEPS = {
 
 def resolve(name: str) -> Callable[..., Recording]:
     """Return a step by its name; an unknown one lists the known."""
-    if name not in STEPS:
-        raise ConfigError(f"preprocess: unknown step {name!r}; known are {', '.join(STEPS)}")
-    module, function = STEPS[name].split(":")
+    module, _, function = _entry(name).partition(":")
     return getattr(importlib.import_module(module), function)
 
 
-def apply_steps(recording: Recording, steps: list[Mapping[str, Any]]) -> Recording:
+def check_steps(steps: Sequence[Mapping[str, Any]], where: str = "preprocess") -> None:
+    """Check the names of steps and of their parameters, without importing a step.
+
+    Raises
+    ------
+    ConfigError
+        With the place, the name and the nearest match.
+    """
+    for number, step in enumerate(steps):
+        place = f"{where}: step {number}"
+        if "step" not in step:
+            raise ConfigError(
+                f"{place}: no key 'step' in {dict(step)}; known are {', '.join(STEPS)}"
+            )
+        known = parameters_of(step["step"], where)
+        given = [key for key in step if key != "step"]
+        unknown = [key for key in given if key not in known]
+        missing = [key for key, required in known.items() if required and key not in given]
+        if unknown:
+            hint = _hint(unknown[0], known)
+            raise ConfigError(f"{place}, {step['step']}: unknown parameter {unknown[0]!r}{hint}")
+        if missing:
+            raise ConfigError(f"{place}, {step['step']}: parameter {missing[0]!r} is missing")
+
+
+def parameters_of(name: str, where: str = "preprocess") -> dict[str, bool]:
+    """Return whether each parameter of a step is required, read from its source."""
+    module, _, function = _entry(name, where).partition(":")
+    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py")
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    [step] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function]
+    pairs = zip(step.args.kwonlyargs, step.args.kw_defaults, strict=True)
+    return {argument.arg: default is None for argument, default in pairs}
+
+
+def apply_steps(recording: Recording, steps: Sequence[Mapping[str, Any]]) -> Recording:
     """Apply steps in order; each one is appended to the recording's history.
 
     Parameters
     ----------
     recording : DataTree
         As ingested.
-    steps : list of mapping
+    steps : sequence of mapping
         Each with key ``step`` and the step's own parameters.
 
     Raises
     ------
     ConfigError
-        For an unknown step or parameter.
+        For an unknown step or parameter, or a value of the wrong kind.
     """
+    check_steps(steps)
     for settings in steps:
         parameters = dict(settings)
         name = parameters.pop("step")
+        step = validate_call(resolve(name), config={"arbitrary_types_allowed": True})
         try:
-            out = resolve(name)(recording, **parameters)
-        except TypeError as error:
-            if "unexpected keyword" not in str(error) and "missing" not in str(error):
-                raise
-            raise ConfigError(f"preprocess: step {name}: {error}") from error
+            out = step(recording, **parameters)
+        except ValidationError as error:
+            faults = [
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, found {fault['input']!r}"
+                for fault in error.errors()
+            ]
+            raise ConfigError(f"preprocess: step {name}: " + "; ".join(faults)) from None
         history = json.loads(recording.attrs.get("history", "[]"))
         entry = {"name": name, "parameters": parameters, "version": __version__}
         out.attrs = {**recording.attrs, "history": json.dumps([*history, entry])}
         recording = out
     return recording
+
+
+def _entry(name: str, where: str = "preprocess") -> str:
+    if name not in STEPS:
+        raise ConfigError(f"{where}: unknown step {name!r}{_hint(name, STEPS)}")
+    return STEPS[name]
+
+
+def _hint(name: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"{f'; did you mean {near[0]!r}?' if near else ''}; known are {', '.join(known)}"

@@ -52,10 +52,8 @@ def resample_behavior(
         names = [variable] if variable else [str(n) for n in node.data_vars]
         for name in names:
             if name not in node:
-                raise DataError(
-                    f"resample_behavior: series {series!r} has {', '.join(map(str, node.data_vars))}"
-                    f", not {name!r}"
-                )
+                there = ", ".join(map(str, node.data_vars))
+                raise DataError(f"resample_behavior: series {series!r} has {there}, not {name!r}")
             for label, column in _columns(series, name, node[name]):
                 values = onto_grid(node["time"].values, column, grid, width, max_gap_s)
                 if np.isnan(values).all():

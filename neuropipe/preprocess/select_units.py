@@ -20,7 +20,7 @@ def select_units(recording: Recording, *, where: Mapping[str, Any]) -> Recording
         With nodes `spikes` and `units`.
     where : mapping of column to value, list of values, or ``{"min": x, "max": y}``
         All conditions must hold. Selection by firing rate belongs to a model, which sees
-        training data only.
+        training data only. Counts that are there already keep the same units.
 
     Raises
     ------
@@ -56,4 +56,7 @@ def select_units(recording: Recording, *, where: Mapping[str, Any]) -> Recording
     out = recording.copy()
     out["spikes"] = type(recording)(spikes)
     out["units"] = type(recording)(units.isel(unit=np.flatnonzero(keep)))
+    if "counts" in recording.children:
+        counts = recording["counts"].to_dataset()
+        out["counts"] = type(recording)(counts.isel(unit=np.flatnonzero(keep)))
     return out

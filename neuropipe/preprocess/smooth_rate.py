@@ -32,7 +32,8 @@ def smooth_rate(recording: Recording, *, sd_s: float, causal: bool = False) -> R
     width = float(node["spike_count"].attrs["bin_width_s"])
     if not sd_s > 0:
         raise DataError(f"smooth_rate: sd_s is {sd_s}, expected a positive number")
-    half = int(np.ceil(4 * sd_s / width))
+    # no further than the recording is long: what lies outside of it weighs nothing
+    half = min(int(np.ceil(4 * sd_s / width)), node.sizes["time"] - 1)
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) * width / sd_s) ** 2)
     if causal:
         kernel[:half] = 0.0  # convolve1d flips its kernel: these entries reach ahead in time

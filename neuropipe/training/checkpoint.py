@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from neuropipe.errors import NeuropipeError
 
 log = logging.getLogger(__name__)
 
@@ -52,33 +55,41 @@ class Checkpoint:
         """Return what was kept of a stage, or None."""
         return self.stages.get(stage)
 
-    def put(self, stage: str, content: dict[str, Any], *, done: bool = False) -> None:
+    def put(self, stage: str, state: dict[str, Any], *, done: bool = False) -> None:
         """Keep a stage; a finished one is written at once.
 
         Parameters
         ----------
         stage : str
             Its name.
-        content : dict
+        state : dict
             Tensors, numbers and text only.
         done : bool
             Whether the stage is finished.
 
         Raises
         ------
-        OSError
+        NeuropipeError
             If the disk is full; the file of before is then still whole.
         """
-        self.stages[stage] = {**content, "done": done}
+        self.stages[stage] = {**state, "done": done}
         if self.path is None or not (done or time.monotonic() - self._written > self.every_s):
             return
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        # through memory: torch's own writer meets a full disk with an error that names no cause
+        content = io.BytesIO()
+        torch.save({"fingerprint": self.fingerprint, "stages": self.stages}, content)
+        part = self.path.with_name(f"{self.path.name}.part")
         try:
             with part.open("wb") as stream:
-                torch.save({"fingerprint": self.fingerprint, "stages": self.stages}, stream)
+                stream.write(content.getbuffer())
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(part, self.path)
+        except OSError as error:
+            raise NeuropipeError(
+                f"checkpoint {self.path}: {error.strerror or error} while writing; what it held "
+                "before is whole; free some space and run again"
+            ) from error
         finally:
             part.unlink(missing_ok=True)
         self._written = time.monotonic()

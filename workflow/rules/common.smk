@@ -4,9 +4,12 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+from neuropipe import figures, tables
 from neuropipe.config import check_study, parameters_class
+from neuropipe.errors import ConfigError
 from neuropipe.figures import FIGURES, caption
 from neuropipe.io.manifest import read_manifest
+from neuropipe.preprocess import check_steps
 from neuropipe.tables import TABLES
 
 STUDY = check_study(config, "config")
@@ -15,6 +18,7 @@ MANIFESTS = {name: read_manifest(data.manifest) for name, data in STUDY.datasets
 OPTIONAL = [name for name, data in STUDY.datasets.items() if data.optional]
 REQUIRED = [name for name in STUDY.datasets if name not in OPTIONAL]
 NEVER = "(?!)"  # a pattern that matches nothing
+REPORTED = ("scores", "recordings")  # tables that the report reads whatever a run asks for
 
 
 wildcard_constraints:
@@ -40,10 +44,25 @@ def sessions(dataset):
         return known
     unknown = sorted(set(wanted) - set(known))
     if unknown:
-        raise ValueError(
-            f"datasets.{dataset}.sessions: {unknown} not in its manifest, which has {known}"
+        raise ConfigError(
+            f"config: datasets.{dataset}.sessions: no session {unknown[0]!r} in its manifest, "
+            f"{STUDY.datasets[dataset].manifest}; it has {', '.join(known)}"
         )
     return list(wanted)
+
+
+def check_names():
+    """Refuse what no schema can: unknown sessions, steps, figures and tables, before any job."""
+    for name, data in STUDY.datasets.items():
+        sessions(name)
+        check_steps(data.preprocess, f"config: datasets.{name}.preprocess")
+    for run in RUNS.values():
+        for room, wanted in ((figures, run.figures), (tables, run.tables)):
+            for name in () if wanted == "all" else wanted:
+                room.caption(name)
+
+
+check_names()
 
 
 def revision(estimator):
@@ -92,10 +111,10 @@ def run_outputs(wildcards):
 def pictures(run):
     """Figures and tables of a run."""
     block = RUNS[run]
-    figures = list(FIGURES) if block.figures == "all" else block.figures
-    tables = list(TABLES) if block.tables == "all" else block.tables
-    return [f"results/figure/{run}/{f}.svg" for f in figures] + [
-        f"results/table/{run}/{t}.tsv" for t in tables
+    drawn = list(FIGURES) if block.figures == "all" else block.figures
+    listed = list(TABLES) if block.tables == "all" else [*block.tables, *REPORTED]
+    return [f"results/figure/{run}/{f}.svg" for f in drawn] + [
+        f"results/table/{run}/{t}.tsv" for t in dict.fromkeys(listed)
     ]
 
 
