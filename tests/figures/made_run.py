@@ -182,6 +182,13 @@ def made_history(rng, model: str, fold: int, n_restarts: int) -> xr.Dataset:
     )
 
 
+def _stretches(n_bins: int, n_folds: int, fold: int) -> list[list[float]]:
+    """Return the held-out windows of a fold: every n_folds-th stretch of 400 bins."""
+    first = np.arange(n_bins // 400)
+    own = first[first % n_folds == fold]
+    return [[400 * i * BIN_S, 400 * (i + 1) * BIN_S] for i in own]
+
+
 def made_run(
     *,
     n_states: int = 3,
@@ -243,7 +250,15 @@ def made_run(
         parameters=parameters,
         history=history,
         scores=made_scores(rng, sessions, n_folds, model),
-        splits={"by": "block", "folds": n_folds, "buffer_s": 1.0},
+        splits={
+            "by": "block",
+            "seed": 7,
+            "buffer_s": 1.0,
+            "folds": [
+                {"train": {}, "test": {s: _stretches(n_bins, n_folds, fold) for s in sessions}}
+                for fold in range(n_folds)
+            ],
+        },
         truth=truths if truth else {},
         settings={"n_states": n_states},
     )

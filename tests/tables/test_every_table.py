@@ -187,17 +187,23 @@ def test_recovery_by_hand(full_run):
     assert table["oracle_gap_nats_per_bin"].isna().all()
 
 
-def test_recovery_states_the_gap_to_the_oracle(full_run):
-    oracle = -2.0
+def test_recovery_states_the_gap_to_the_oracle_of_the_held_out_trials(full_run):
+    [held] = {tuple(map(tuple, w)) for w in full_run.splits["folds"][2]["test"].values()}
+    start = np.array([held[0][0], held[1][0], held[0][1]])  # the last one is not held out
     truth = {
-        s: t.assign_attrs(oracle_log_likelihood_per_bin=oracle) for s, t in full_run.truth.items()
+        s: t.assign(
+            oracle_log_likelihood=("trial", [-300.0, -100.0, 1e6]),
+            trial_start_time=("trial", start),
+            trial_bins=("trial", [100, 100, 100]),
+        )
+        for s, t in full_run.truth.items()
     }
     table = resolve("recovery")(dataclasses.replace(full_run, truth=truth))
     scores = full_run.scores.query(
         "estimator == 'hmm_glm' and metric == 'log_likelihood_per_bin' and fold == 2"
     )
     np.testing.assert_allclose(
-        table["oracle_gap_nats_per_bin"].iloc[2], oracle - scores["value"].mean()
+        table["oracle_gap_nats_per_bin"].iloc[2], -2.0 - scores["value"].mean()
     )
 
 
