@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import DataError
+from neuropipe.preprocess.bin_spikes import EDGE_S
 from neuropipe.preprocess.tables import behavior_series, with_behavior
 from neuropipe.schema import Recording, validate
 
@@ -83,7 +84,7 @@ def onto_grid(
     if len(time) < 2:
         return np.full(len(grid), np.nan)
     edges = np.append(grid - width / 2, grid[-1] + width / 2)
-    first = np.searchsorted(time, edges)
+    first = np.searchsorted(time, edges - EDGE_S)
     n = np.diff(first)
     total = np.concatenate([[0.0], np.cumsum(values)])
     mean = (total[first[1:]] - total[first[:-1]]) / np.maximum(n, 1)
