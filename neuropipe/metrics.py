@@ -6,7 +6,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln, xlogy
 
-
 UNITS = {
     "log_likelihood_per_bin": "nats/bin",
     "bits_per_spike": "bits/spike",
