@@ -13,6 +13,8 @@ from neuropipe.config import Run
 from neuropipe.io.store import open_recording
 from neuropipe.results import SCORE_COLUMNS, RunResults
 
+TEXT = dict.fromkeys(("dataset", "session", "run", "estimator", "metric", "units"), str)
+
 
 def gather(name: str, run: Run, results: Path) -> RunResults:
     """Collect everything that a run has left under its results folder.
@@ -35,7 +37,7 @@ def gather(name: str, run: Run, results: Path) -> RunResults:
         for fold in folds
     }
     scores = [
-        pd.read_csv(path, sep="\t", keep_default_na=False, na_values=["n/a"])
+        pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=TEXT)
         for path in sorted((results / "score" / name).glob("*/fold-*.tsv"))
     ]
     return RunResults(

@@ -85,10 +85,10 @@ def _recordings(name: str, run: Run, results: Path) -> pd.DataFrame:
     """Return the run's table of recordings, with what the stores say of their source."""
     import pandas as pd
 
+    from neuropipe.cli.gather import TEXT
     from neuropipe.io.store import open_recording
 
-    table = pd.read_csv(results / "table" / name / "recordings.tsv", sep="\t")
-    table["session"] = table["session"].astype(str)
+    table = pd.read_csv(results / "table" / name / "recordings.tsv", sep="\t", dtype=TEXT)
     table.insert(0, "dataset", run.dataset)
     for key in ("subject", "source", "sha256"):
         table[key] = [
@@ -102,7 +102,7 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
     import pandas as pd
 
     from neuropipe import figures, tables
-    from neuropipe.cli.gather import gather
+    from neuropipe.cli.gather import TEXT, gather
     from neuropipe.report import Figure, RunReport, Table
 
     found = gather(name, run, results)
@@ -110,7 +110,7 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
     wanted_tables = list(tables.TABLES) if run.tables == "all" else run.tables
 
     def read(table: str) -> pd.DataFrame:
-        return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t")
+        return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t", dtype=TEXT)
 
     converged: dict[str, list[bool]] = {}
     for (estimator, _), history in sorted(found.history.items()):
