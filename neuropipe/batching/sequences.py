@@ -96,8 +96,8 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
         missing = set(unit) - set(array[array.dims[1]].values)
         if missing:
             raise DataError(
-                f"session {session}: units {sorted(missing)} of the training data are absent; "
-                "sessions that are fitted together must share their units"
+                f"session {session}: units {', '.join(map(str, sorted(missing)))} of the training "
+                "data are absent; sessions that are fitted together must share their units"
             )
         array = array.sel({array.dims[1]: unit})
     time = node["time"].values

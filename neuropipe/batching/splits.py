@@ -179,8 +179,14 @@ def _groups(
                 start, stop = edges[0]
                 edges = cut_evenly(start, stop, (stop - start) / (folds * blocks_per_fold))
                 windows[name] = edges
-            _enough(len(edges), folds, f"session {name}: windows")
-            block = np.arange(len(edges)) * folds * blocks_per_fold // len(edges)
+            n_blocks = folds * blocks_per_fold
+            if len(edges) < n_blocks:
+                raise DataError(
+                    f"split: session {name}: windows: found {len(edges)}, expected at least one a "
+                    f"block ({folds} folds of {blocks_per_fold}); use fewer blocks or folds, or a "
+                    "shorter window_s"
+                )
+            block = np.arange(len(edges)) * n_blocks // len(edges)
             out[name] = block % folds
         return out
     keys = {
