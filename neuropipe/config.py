@@ -199,15 +199,16 @@ def check_run(name: str, run: Run, study: Study, where: str) -> None:
             f"{where}: runs.{name}.dataset: no data set {run.dataset!r}"
             + _hint(run.dataset, list(study.datasets))
         )
+    for key, names in (("model", [run.model]), ("baselines", list(run.baselines))):
+        for estimator in names:
+            if estimator not in PARAMETERS:
+                hint = _hint(estimator, list(PARAMETERS))
+                raise ConfigError(f"{where}: runs.{name}.{key}: unknown name {estimator!r}{hint}")
     if run.model in run.baselines:
         raise ConfigError(f"{where}: runs.{name}.baselines: {run.model!r} is the run's own model")
     for estimator, parameters in run.estimators().items():
         place = f"{where}: runs.{name}.{'parameters' if estimator == run.model else 'baselines'}"
-        try:
-            build(parameters_class(estimator), parameters, f"{place} of {estimator}")
-        except ConfigError as error:
-            message = str(error)
-            raise ConfigError(message if place in message else f"{place}: {message}") from None
+        build(parameters_class(estimator), parameters, f"{place} of {estimator}")
 
 
 def json_schema() -> str:

@@ -15,7 +15,7 @@ from neuropipe.errors import ConfigError
 
 
 def living_runs(folder: Path) -> list[int]:
-    """Return the processes of Snakemake that work in a folder, by Linux's /proc."""
+    """Return the processes of Snakemake, and of jobs it left, that work in a folder, by /proc."""
     own = {os.getpid(), os.getppid()}
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -24,8 +24,7 @@ def living_runs(folder: Path) -> list[int]:
             here = (entry / "cwd").resolve() == folder
         except OSError:
             continue  # gone meanwhile, or somebody else's
-        runs = any(Path(os.fsdecode(word)).name == "snakemake" for word in words[:3])
-        runs |= words[1:3] == [b"-m", b"snakemake"]
+        runs = any(Path(os.fsdecode(word)).name in ("snakemake", "neuropipe") for word in words[:3])
         if here and runs and int(entry.name) not in own:
             found.append(int(entry.name))
     return sorted(found)

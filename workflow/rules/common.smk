@@ -14,11 +14,16 @@ from neuropipe.tables import TABLES
 
 STUDY = check_study(config, "config")
 RUNS = STUDY.runs
-MANIFESTS = {name: read_manifest(data.manifest) for name, data in STUDY.datasets.items()}
+MANIFESTS = {
+    name: read_manifest(data.manifest) for name, data in STUDY.datasets.items()
+}
 OPTIONAL = [name for name, data in STUDY.datasets.items() if data.optional]
 REQUIRED = [name for name in STUDY.datasets if name not in OPTIONAL]
 NEVER = "(?!)"  # a pattern that matches nothing
-REPORTED = ("scores", "recordings")  # tables that the report reads whatever a run asks for
+REPORTED = (
+    "scores",
+    "recordings",
+)  # tables that the report reads whatever a run asks for
 
 
 wildcard_constraints:
@@ -85,7 +90,9 @@ def fits(run, estimators=None):
     """Notes of every fit of a run."""
     estimators = estimators or RUNS[run].estimators()
     folds = range(RUNS[run].split.folds)
-    return [f"results/fit/{run}/{e}/fold-{k}/fit.json" for e in estimators for k in folds]
+    return [
+        f"results/fit/{run}/{e}/fold-{k}/fit.json" for e in estimators for k in folds
+    ]
 
 
 def scores(run):
@@ -128,7 +135,9 @@ def available(dataset):
     if dataset not in OPTIONAL:
         return True
     for session in sessions(dataset):
-        receipt = checkpoints.fetch_optional.get(dataset=dataset, session=session).output[0]
+        receipt = checkpoints.fetch_optional.get(
+            dataset=dataset, session=session
+        ).output[0]
         if json.loads(Path(receipt).read_text())["status"] == "skipped":
             return False
     return True
@@ -136,13 +145,17 @@ def available(dataset):
 
 def required_pictures(wildcards):
     """Figures and tables of the runs whose data must be there."""
-    return [p for run, b in RUNS.items() if b.dataset in REQUIRED for p in pictures(run)]
+    return [
+        p for run, b in RUNS.items() if b.dataset in REQUIRED for p in pictures(run)
+    ]
 
 
 def optional_pictures(wildcards):
     """Figures and tables of the other runs, as far as their data could be fetched."""
     optional = [run for run, block in RUNS.items() if block.dataset in OPTIONAL]
-    return [p for run in optional if available(RUNS[run].dataset) for p in pictures(run)]
+    return [
+        p for run in optional if available(RUNS[run].dataset) for p in pictures(run)
+    ]
 
 
 def skips(wildcards):

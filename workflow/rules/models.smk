@@ -5,18 +5,20 @@ rule fit:
         splits="results/preprocess/splits/{run}.json",
     output:
         "results/fit/{run}/{estimator}/fold-{fold}/fit.json",
-    params:
-        stores=lambda wildcards: stores(wildcards.run),
-        settings=lambda wildcards: as_json(RUNS[wildcards.run].estimators()[wildcards.estimator]),
-        seed=lambda wildcards: RUNS[wildcards.run].seed,
-        revision=lambda wildcards: revision(wildcards.estimator),
-        # off the declared outputs: a failed job keeps its progress
-        checkpoint="results/checkpoint/{run}/{estimator}/fold-{fold}.pt",
-    threads: 1
     log:
         "results/logs/fit/{run}/{estimator}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/fit/{run}/{estimator}/fold-{fold}.tsv"
+    threads: 1
+    params:
+        stores=lambda wildcards: stores(wildcards.run),
+        settings=lambda wildcards: as_json(
+            RUNS[wildcards.run].estimators()[wildcards.estimator]
+        ),
+        seed=lambda wildcards: RUNS[wildcards.run].seed,
+        revision=lambda wildcards: revision(wildcards.estimator),
+        # off the declared outputs: a failed job keeps its progress
+        checkpoint="results/checkpoint/{run}/{estimator}/fold-{fold}.pt",
     shell:
         "neuropipe fit {wildcards.estimator} {params.stores:q} --splits {input.splits}"
         " --fold {wildcards.fold} --seed {params.seed} --parameters {params.settings:q}"
@@ -30,12 +32,12 @@ rule transform:
         splits="results/preprocess/splits/{run}.json",
     output:
         "results/transform/{run}/fold-{fold}.json",
-    params:
-        stores=lambda wildcards: stores(wildcards.run),
     log:
         "results/logs/transform/{run}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/transform/{run}/fold-{fold}.tsv"
+    params:
+        stores=lambda wildcards: stores(wildcards.run),
     shell:
         "neuropipe transform {input.fit} {params.stores:q} --splits {input.splits}"
         " --output {output} > {log} 2>&1"
@@ -47,13 +49,13 @@ rule score:
         splits="results/preprocess/splits/{run}.json",
     output:
         "results/score/{run}/{estimator}/fold-{fold}.tsv",
-    params:
-        stores=lambda wildcards: stores(wildcards.run),
-        seed=lambda wildcards: RUNS[wildcards.run].seed,
     log:
         "results/logs/score/{run}/{estimator}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/score/{run}/{estimator}/fold-{fold}.tsv"
+    params:
+        stores=lambda wildcards: stores(wildcards.run),
+        seed=lambda wildcards: RUNS[wildcards.run].seed,
     shell:
         "neuropipe score {input.fit} {params.stores:q} --splits {input.splits}"
         " --run {wildcards.run} --seed {params.seed} --output {output} > {log} 2>&1"

@@ -15,17 +15,20 @@ rule fetch:
         lambda wildcards: STUDY.datasets[wildcards.dataset].manifest,
     output:
         "results/fetch/{dataset}/{session}.json",
+    log:
+        "results/logs/fetch/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/fetch/{dataset}/{session}.tsv"
     wildcard_constraints:
         dataset="|".join(REQUIRED) or NEVER,
     params:
         flags=fetch_flags,
         row=lambda wildcards: as_json(
-            [r.model_dump() for r in MANIFESTS[wildcards.dataset].sessions()[wildcards.session]]
+            [
+                r.model_dump()
+                for r in MANIFESTS[wildcards.dataset].sessions()[wildcards.session]
+            ]
         ),
-    log:
-        "results/logs/fetch/{dataset}/{session}.log",
-    benchmark:
-        "results/benchmarks/fetch/{dataset}/{session}.tsv"
     shell:
         FETCH
 
@@ -35,14 +38,14 @@ checkpoint fetch_optional:
         lambda wildcards: STUDY.datasets[wildcards.dataset].manifest,
     output:
         "results/fetch/{dataset}/{session}.json",
-    wildcard_constraints:
-        dataset="|".join(OPTIONAL) or NEVER,
-    params:
-        flags=lambda wildcards: f"--optional --skips {skips(wildcards)} {fetch_flags(wildcards)}",
     log:
         "results/logs/fetch/{dataset}/{session}.log",
     benchmark:
         "results/benchmarks/fetch/{dataset}/{session}.tsv"
+    wildcard_constraints:
+        dataset="|".join(OPTIONAL) or NEVER,
+    params:
+        flags=lambda wildcards: f"--optional --skips {skips(wildcards)} {fetch_flags(wildcards)}",
     shell:
         FETCH
 
@@ -52,12 +55,12 @@ rule ingest:
         "results/fetch/{dataset}/{session}.json",
     output:
         "results/ingest/{dataset}/{session}.json",
-    params:
-        store="results/ingest/{dataset}/{session}.zarr",
     log:
         "results/logs/ingest/{dataset}/{session}.log",
     benchmark:
         "results/benchmarks/ingest/{dataset}/{session}.tsv"
+    params:
+        store="results/ingest/{dataset}/{session}.zarr",
     shell:
         "neuropipe ingest {input} --output {params.store} > {log} 2>&1"
 
@@ -67,14 +70,14 @@ rule preprocess:
         "results/ingest/{dataset}/{session}.json",
     output:
         "results/preprocess/{dataset}/{session}.json",
-    params:
-        source="results/ingest/{dataset}/{session}.zarr",
-        store="results/preprocess/{dataset}/{session}.zarr",
-        steps=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset].preprocess),
     log:
         "results/logs/preprocess/{dataset}/{session}.log",
     benchmark:
         "results/benchmarks/preprocess/{dataset}/{session}.tsv"
+    params:
+        source="results/ingest/{dataset}/{session}.zarr",
+        store="results/preprocess/{dataset}/{session}.zarr",
+        steps=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset].preprocess),
     shell:
         "neuropipe preprocess {params.source} --steps {params.steps:q}"
         " --output {params.store} > {log} 2>&1"
@@ -85,14 +88,14 @@ rule split:
         store_notes,
     output:
         "results/preprocess/splits/{run}.json",
-    params:
-        stores=lambda wildcards: stores(wildcards.run),
-        split=lambda wildcards: as_json(RUNS[wildcards.run].split.model_dump()),
-        seed=lambda wildcards: RUNS[wildcards.run].seed,
     log:
         "results/logs/preprocess/splits/{run}.log",
     benchmark:
         "results/benchmarks/preprocess/splits/{run}.tsv"
+    params:
+        stores=lambda wildcards: stores(wildcards.run),
+        split=lambda wildcards: as_json(RUNS[wildcards.run].split.model_dump()),
+        seed=lambda wildcards: RUNS[wildcards.run].seed,
     shell:
         "neuropipe preprocess {params.stores:q} --split {params.split:q} --seed {params.seed}"
         " --output {output} > {log} 2>&1"

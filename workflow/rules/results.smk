@@ -9,13 +9,13 @@ rule figure:
             category="{run}",
             labels={"figure": "{figure}"},
         ),
-    params:
-        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
-        caption=lambda wildcards: caption(wildcards.figure),
     log:
         "results/logs/figure/{run}/{figure}.log",
     benchmark:
         "results/benchmarks/figure/{run}/{figure}.tsv"
+    params:
+        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
+        caption=lambda wildcards: caption(wildcards.figure),
     shell:
         "neuropipe figure {wildcards.figure} --run {wildcards.run}"
         " --settings {params.settings:q} --output {output} > {log} 2>&1"
@@ -26,12 +26,12 @@ rule table:
         run_outputs,
     output:
         "results/table/{run}/{table}.tsv",
-    params:
-        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
     log:
         "results/logs/table/{run}/{table}.log",
     benchmark:
         "results/benchmarks/table/{run}/{table}.tsv"
+    params:
+        settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
     shell:
         "neuropipe table {wildcards.table} --run {wildcards.run}"
         " --settings {params.settings:q} --output {output} > {log} 2>&1"
@@ -43,11 +43,11 @@ rule report:
         optional_pictures,
     output:
         "results/report/index.html",
-    params:
-        study=as_json(STUDY.model_dump()),
     log:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    params:
+        study=as_json(STUDY.model_dump()),
     shell:
         "neuropipe report --study {params.study:q} --output {output} > {log} 2>&1"
