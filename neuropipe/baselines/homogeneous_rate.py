@@ -76,7 +76,9 @@ class HomogeneousRate:
         """Return the constant prediction, ``rate (time, unit)``."""
         parts = stretches(recording, self._source(), self._scaling.unit)
         time = np.concatenate([p.time for p in parts])
-        rate = np.broadcast_to(self.parameters_["rate"].values, (len(time), len(self._scaling.unit)))
+        rate = np.broadcast_to(
+            self.parameters_["rate"].values, (len(time), len(self._scaling.unit))
+        )
         return xr.Dataset(
             {"rate": (("time", "unit"), rate.copy(), {"units": "Hz"})},
             {

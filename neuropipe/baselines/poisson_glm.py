@@ -1,4 +1,4 @@
-"""One Poisson GLM a unit, without hidden states: scikit-learn's PoissonRegressor on the histories."""
+"""One Poisson GLM a unit, without hidden states: scikit-learn's PoissonRegressor."""
 
 from __future__ import annotations
 
@@ -165,9 +165,7 @@ class PoissonGLM:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows, each bin predicted from its past."""
-        features, counts = self._design(
-            stretches(recording, self._source(), self._scaling.unit)
-        )
+        features, counts = self._design(stretches(recording, self._source(), self._scaling.unit))
         value = poisson_log_likelihood(counts, self._rate(features))
         return likelihood_scores(value, counts, self._scaling.rate)
 

@@ -77,7 +77,9 @@ class PoissonHMM:
         counts, observed, lengths = _padded(parts)
         rng = generator(seed, "restarts")
         found = [self._climb(counts, observed, lengths, n_states, rng) for _ in range(c.n_restarts)]
-        self._rate, self._transition, self._initial, trace, done = max(found, key=lambda f: f[3][-1])
+        self._rate, self._transition, self._initial, trace, done = max(
+            found, key=lambda f: f[3][-1]
+        )
         self.history_ = xr.Dataset(
             {"objective": ("step", np.array(trace), {"units": "nats"})},
             attrs={"converged": int(done)},
@@ -97,13 +99,11 @@ class PoissonHMM:
         transition.fill_diagonal_(0.98 if n_states > 1 else 1.0)
         initial = torch.full((n_states,), 1 / n_states).double()
         n_bins, trace = float(observed.sum()), []
+        constant = log_factorials(counts)
         for _ in range(c.max_iterations):
-            total = gamma.sum((0, 1))[:, None]
-            # one bin at the mean rate keeps a silent unit possible
-            rate = (torch.einsum("btk,btn->kn", gamma, counts) + self._mean()) / (total + 1)
-            posterior = hmm_fb(
-                _emission(counts, observed, rate), transition, initial, lengths
-            )
+            rate = rates(gamma, counts, self._mean())
+            emission = log_emission(counts, observed, rate, constant)
+            posterior = hmm_fb(emission, transition, initial, lengths)
             trace.append(float(posterior.log_evidence.sum()))
             if len(trace) > 1 and trace[-1] - trace[-2] < c.tolerance * n_bins:
                 return rate, transition, initial, trace, True
@@ -141,7 +141,7 @@ class PoissonHMM:
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``state_probability (time, state)`` and ``state (time)`` of the windows."""
         parts, counts, observed, lengths = self._read(recording)
-        emission = _emission(counts, observed, self._rate)
+        emission = log_emission(counts, observed, self._rate, log_factorials(counts))
         chain = (self._transition, self._initial, lengths)
         inside = torch.arange(counts.shape[1]) < lengths[:, None]
         probability = hmm_fb(emission, *chain).state_probability[inside]
@@ -156,7 +156,7 @@ class PoissonHMM:
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows, states summed out."""
         parts, counts, observed, lengths = self._read(recording)
-        emission = _emission(counts, observed, self._rate)
+        emission = log_emission(counts, observed, self._rate, log_factorials(counts))
         evidence = hmm_fb(emission, self._transition, self._initial, lengths).log_evidence.sum()
         seen = np.concatenate([p.counts[p.observed] for p in parts])
         return likelihood_scores(float(evidence), seen, self._scaling.rate)
@@ -188,8 +188,23 @@ def _padded(parts: Sequence[Stretch]) -> tuple[torch.Tensor, torch.Tensor, torch
     return counts, observed, torch.tensor([len(p.time) for p in parts])
 
 
-def _emission(counts: torch.Tensor, observed: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+def rates(gamma: torch.Tensor, counts: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Return the M-step's rates (state, unit); one bin at the mean keeps a silent unit possible.
+
+    Shapes: gamma (sequence, bin, state), counts (sequence, bin, unit), mean (unit,), all per bin.
+    """
+    flat = gamma.flatten(0, 1)
+    return (flat.T @ counts.flatten(0, 1) + mean) / (flat.sum(0)[:, None] + 1)
+
+
+def log_factorials(counts: torch.Tensor) -> torch.Tensor:
+    """Return the part of the log-likelihood that no parameter enters, (sequence, bin, 1)."""
+    return torch.lgamma(counts + 1).sum(2, keepdim=True)
+
+
+def log_emission(
+    counts: torch.Tensor, observed: torch.Tensor, rate: torch.Tensor, constant: torch.Tensor
+) -> torch.Tensor:
     """Return log p(counts | state), (sequence, bin, state), zero where nothing was observed."""
-    value = counts @ rate.log().T - rate.sum(1)
-    value = value - torch.lgamma(counts + 1).sum(2, keepdim=True)
+    value = counts @ rate.log().T - rate.sum(1) - constant
     return value * observed[..., None]

@@ -14,7 +14,9 @@ from neuropipe.batching.sequences import Scaling
 def save_arrays(path: Path, config: BaseModel, scaling: Scaling, **arrays: Any) -> None:
     """Write ``config.json`` and ``weights.npz`` into a folder that exists."""
     (path / "config.json").write_text(config.model_dump_json(indent=1))
-    np.savez(path / "weights.npz", **{f"scaling_{k}": v for k, v in vars(scaling).items()}, **arrays)
+    np.savez(
+        path / "weights.npz", **{f"scaling_{k}": v for k, v in vars(scaling).items()}, **arrays
+    )
 
 
 def load_arrays(path: Path) -> tuple[str, Scaling, dict[str, np.ndarray]]:

@@ -85,17 +85,18 @@ def compare(planted: Planted, outcome) -> dict[str, float]:
     truth = planted.truth["weight"]
     transition = np.empty((n_states, n_states))
     transition[np.ix_(order, order)] = p.transition[0].numpy()
+    accuracy = float(np.mean(order[guess] == planted.test_state))
     out = {
         "gap": gap,
-        "accuracy_lost": planted.oracle_accuracy - float(np.mean(order[guess] == planted.test_state)),
-        "accuracy": float(np.mean(order[guess] == planted.test_state)),
+        "accuracy_lost": planted.oracle_accuracy - accuracy,
+        "accuracy": accuracy,
         "correlation": float(np.corrcoef(weight.ravel(), truth.ravel())[0, 1]),
         "rmse": float(np.sqrt(np.mean((weight - truth) ** 2))),
         "transition_error": float(np.abs(transition - planted.truth["transition"]).max()),
     }
     if outcome.edges is not None:
         category = np.empty(truth.shape, dtype=int)
-        category[order] = outcome.edges.probability.argmax(-1).numpy() - 1
+        category[order] = outcome.edges.probability.argmax(-1).cpu().numpy() - 1
         out["adjacency"] = float(np.mean(category == planted.truth["adjacency"]))
         out["all_none"] = float(np.mean(planted.truth["adjacency"] == 0))
     return out

@@ -43,9 +43,7 @@ def looped_likelihood(model, batch, gamma, weight) -> float:
                 )
                 f = FLOOR + (1 - FLOOR) / (1 + math.exp(-eta))
                 x = float(batch.counts[t, n])
-                total += float(gamma[t, s]) * (
-                    x * math.log(f + FLOOR) - f - math.lgamma(x + 1)
-                )
+                total += float(gamma[t, s]) * (x * math.log(f + FLOOR) - f - math.lgamma(x + 1))
     return total
 
 
@@ -87,7 +85,9 @@ def test_weight_is_strength_times_excitatory_minus_inhibitory():
     np.testing.assert_allclose(model.weight("mean").detach(), strength * (a[..., 2] - a[..., 0]))
     hard = a.argmax(-1) - 1
     np.testing.assert_allclose(model.weight("hard").detach(), strength * hard)
-    draws = torch.stack([model.weight("draw", torch.Generator().manual_seed(s)) for s in range(400)])
+    draws = torch.stack(
+        [model.weight("draw", torch.Generator().manual_seed(s)) for s in range(400)]
+    )
     np.testing.assert_allclose(
         draws.mean(0).detach(), strength * (a[..., 2] - a[..., 0]), atol=0.25
     )

@@ -30,7 +30,12 @@ def test_thirty_sequences_show_the_edges(seed):
 
 
 def test_two_sequences_rank_the_models():
-    found: dict[str, list[dict[str, float]]] = {"glm": [], "none": [], "gaussian": [], "one_hot": []}
+    found: dict[str, list[dict[str, float]]] = {
+        "glm": [],
+        "none": [],
+        "gaussian": [],
+        "one_hot": [],
+    }
     for seed in SEEDS:
         planted = plant(seed, 2)
         for prior, rows in found.items():

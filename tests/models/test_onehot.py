@@ -49,7 +49,9 @@ def test_category_posterior_is_bayes_rule():
         )
         mass = joint.sum(0)
         np.testing.assert_allclose(probability[0, 0, 0], mass / mass.sum(), atol=1e-8)
-        np.testing.assert_allclose(within[0, 0, 0], (joint * grid[:, None]).sum(0) / mass, atol=1e-8)
+        np.testing.assert_allclose(
+            within[0, 0, 0], (joint * grid[:, None]).sum(0) / mass, atol=1e-8
+        )
         np.testing.assert_allclose(
             second[0, 0, 0], (joint * grid[:, None] ** 2).sum(0) / mass, atol=1e-8
         )

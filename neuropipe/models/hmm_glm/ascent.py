@@ -72,9 +72,7 @@ def ascend(
         for _ in range(HALVINGS):
             trial_w = weight + step[:, None, None, None] * direction[0]
             trial_b = bias + step[:, None, None] * direction[1]
-            new_value, new_gradient = _evaluate(
-                shares, trial_w, trial_b, centre, parameters, form
-            )
+            new_value, new_gradient = _evaluate(shares, trial_w, trial_b, centre, parameters, form)
             accepted = new_value >= value + ARMIJO * step * slope
             if bool(accepted.all()):
                 break
@@ -85,9 +83,7 @@ def ascend(
         if not bool(accepted.all()):
             trial_w = weight + step[:, None, None, None] * direction[0]
             trial_b = bias + step[:, None, None] * direction[1]
-            new_value, new_gradient = _evaluate(
-                shares, trial_w, trial_b, centre, parameters, form
-            )
+            new_value, new_gradient = _evaluate(shares, trial_w, trial_b, centre, parameters, form)
         moved = (trial_w - weight, trial_b - bias)
         change = (gradient[0] - new_gradient[0], gradient[1] - new_gradient[1])
         pairs = [*pairs[1 - MEMORY :], (_flat(moved, form), _flat(change, form))]
@@ -201,7 +197,7 @@ def _flat(pair: tuple[Tensor, Tensor], form: Form) -> Tensor:
 
 
 def _unflat(flat: Tensor, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    n_restarts, n_states, n_neurons, n_features = like[0].shape
+    _, n_states, _, n_features = like[0].shape
     weight = flat[:, :, : n_states * n_features]
     bias = flat[:, :, n_states * n_features :].transpose(1, 2).expand(-1, n_states, -1)
     return weight.unflatten(2, (n_states, n_features)).transpose(1, 2), bias

@@ -156,9 +156,7 @@ class HMMGLM:
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
         return digest.hexdigest()
 
-    def _keep(
-        self, outcome: Outcome, scaling: Scaling, batch: Batch, tried: Any
-    ) -> None:
+    def _keep(self, outcome: Outcome, scaling: Scaling, batch: Batch, tried: Any) -> None:
         """Order the states by occupancy and lay everything learned out as labelled arrays."""
         config = self.config
         posterior = e_step(batch, outcome.parameters, form_of(config, "none"))

@@ -2,14 +2,14 @@
 
 ``faithful_2024`` is the ICLR paper (models HG, GHG and OHG by ``prior`` none, gaussian, one_hot):
 one sequence at a time, an E-step, then Adam steps on that sequence alone, its transition matrix
-replacing the one before. ``faithful_2025`` is the authors' rewrite 0.1.0: all sequences in turn, one
-AdamW step each, responsibilities renewed every fourth epoch.
+replacing the one before. ``faithful_2025`` is the authors' rewrite 0.1.0: all sequences in turn,
+one AdamW step each, responsibilities renewed every fourth epoch.
 
 The equations, sizes and schedules are theirs; coding faults are not repeated. The Concrete density
 gets log-probabilities (the 2024 code hands it probabilities, so a category prior weighs a quarter),
 the entropy has the sign of an evidence bound, the prior counts once a pass over the data instead of
-once a sequence, and the E-step sees the mean weights instead of a noisy draw. Published numbers were
-made with those faults and are not matched to the digit.
+once a sequence, and the E-step sees the mean weights instead of a noisy draw. Published numbers
+were made with those faults and are not matched to the digit.
 """
 
 from __future__ import annotations
@@ -270,7 +270,9 @@ def _normalised(counts: Tensor) -> Tensor:
     return share / share.sum(1, keepdim=True)
 
 
-def _parameters(model: Published, weight: Tensor, transition: Tensor, initial: Tensor) -> Parameters:
+def _parameters(
+    model: Published, weight: Tensor, transition: Tensor, initial: Tensor
+) -> Parameters:
     weight = weight.detach()
     bias = model.bias.detach().expand(weight.shape[0], -1)
     ones = weight.new_ones(1, weight.shape[1])

@@ -74,7 +74,7 @@ class Fit(NamedTuple):
 
 def emission(batch: Batch, parameters: Parameters, form: Form) -> Tensor:
     """Return log p(x_t | z_t), (T, R * S), zero in bins that were not observed (eq. 2)."""
-    n_restarts, n_states, n_neurons, n_features = parameters.weight.shape
+    n_restarts, _, n_neurons, n_features = parameters.weight.shape
     columns = []
     # the noise of a Gaussian family differs between restarts, so only then one call a restart
     groups = range(n_restarts) if form.family == "gaussian" else [slice(None)]
@@ -143,7 +143,9 @@ def log_prior(parameters: Parameters, form: Form) -> Tensor:
         # W_0, the mean over states, is the value that maximises the prior
         offset = weight - weight.mean(1, keepdim=True)
         value = value - 0.5 * (offset / form.prior_sd).square().sum((1, 2, 3))
-    chain = parameters.transition.double().log().sum((1, 2)) + parameters.initial.double().log().sum(1)
+    chain = parameters.transition.double().log().sum(
+        (1, 2)
+    ) + parameters.initial.double().log().sum(1)
     return value.double() + form.pseudo_count * chain
 
 
@@ -165,9 +167,7 @@ def m_step(
     return Parameters(weight, bias, transition, initial, noise_std)
 
 
-def chain_update(
-    posterior: Posterior, parameters: Parameters, form: Form
-) -> tuple[Tensor, Tensor]:
+def chain_update(posterior: Posterior, parameters: Parameters, form: Form) -> tuple[Tensor, Tensor]:
     """Return the maximising transition matrix and initial distribution (closed form).
 
     One pseudo-count an entry keeps a transition that the training data lack possible: without it a

@@ -146,7 +146,7 @@ def category_posterior(mean: Tensor, variance: Tensor, prior: Prior) -> tuple[Te
 
 
 def update_prior(probability: Tensor, within: Tensor, second: Tensor) -> Prior:
-    """Return the mixture that maximises the expected log prior, shares shrunk to the global ones."""
+    """Return the mixture that maximises the expected log prior, shares shrunk to global ones."""
     present = probability[..., [0, 2]]
     signed = within[..., [0, 2]] * within.new_tensor([-1.0, 1.0])
     weight = present.sum().clamp_min(1e-12)

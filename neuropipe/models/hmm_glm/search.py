@@ -55,7 +55,11 @@ def one_state(batch: Batch, form: Form) -> Parameters:
     weight = batch.features.new_zeros(1, 1, n_neurons, n_features)
     ones = batch.features.new_ones(1, 1)
     start = Parameters(
-        weight, inverse_link(mean, form)[None, None], ones[None], ones, weight.new_ones(1, n_neurons)
+        weight,
+        inverse_link(mean, form)[None, None],
+        ones[None],
+        ones,
+        weight.new_ones(1, n_neurons),
     )
     if form.family == "gaussian":
         noise = batch.counts[batch.observed].std(0).clamp_min(1e-6)
@@ -77,7 +81,12 @@ def inverse_link(mean: Tensor, form: Form) -> Tensor:
 
 
 def random_start(
-    batch: Batch, glm: Parameters, form: Form, n_states: int, config: Config, rng: np.random.Generator
+    batch: Batch,
+    glm: Parameters,
+    form: Form,
+    n_states: int,
+    config: Config,
+    rng: np.random.Generator,
 ) -> Parameters:
     """Give each restart its own random, sticky segmentation and fit it once from there."""
     n_bins, n_restarts = len(batch.counts), config.n_restarts if n_states > 1 else 1
@@ -157,7 +166,13 @@ def run_em(
 
 
 def search(
-    batch: Batch, n_states: int, config: Config, *, seed: int, checkpoint: Checkpoint, name: str = ""
+    batch: Batch,
+    n_states: int,
+    config: Config,
+    *,
+    seed: int,
+    checkpoint: Checkpoint,
+    name: str = "",
 ) -> Outcome:
     """Find the best fit of one number of states.
 
