@@ -123,9 +123,9 @@ def faults_of_dataset(
     faults: list[str] = []
     for name, var in variables.items():
         faults += _faults_of_variable(where, name, var, dataset)
-    for name in dataset.data_vars:
-        if name not in variables and "units" not in dataset[name].attrs:
-            faults.append(f"{where}/{name}: no units; every variable carries its own")
+    for own in dataset.data_vars:
+        if own not in variables and "units" not in dataset[own].attrs:
+            faults.append(f"{where}/{own}: no units; every variable carries its own")
     return faults
 
 
@@ -149,7 +149,9 @@ def validate(recording: Recording, *nodes: str) -> None:
     for node in nodes:
         variables = declared(node)
         if node not in present:
-            faults.append(f"{node}: node missing; this recording has {', '.join(present) or 'none'}")
+            faults.append(
+                f"{node}: node missing; this recording has {', '.join(present) or 'none'}"
+            )
             continue
         faults += faults_of_dataset(recording[node].to_dataset(), variables, node)
     if faults:

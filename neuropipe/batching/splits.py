@@ -134,7 +134,7 @@ def _extent(recording: Recording) -> tuple[float, float]:
             f"session {session}: nothing to cut windows from; it has "
             f"{', '.join(sorted(recording.children)) or 'no node'}; add the step bin_spikes"
         )
-    time = recording[clocks[0]]["time"].values
+    time = np.asarray(recording[clocks[0]].to_dataset()["time"])
     if len(time) < 2:
         raise DataError(
             f"session {session}: {len(time)} bins in node {clocks[0]}, expected at least 2"

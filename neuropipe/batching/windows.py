@@ -53,7 +53,7 @@ def edges_of(recording: Recording, name: str) -> np.ndarray:
     DataError
         If a row has no finite, positive length: an open end would reach into other windows.
     """
-    node = recording[name]
+    node = recording[name].to_dataset()
     edges = np.stack([node["start_time"].values, node["stop_time"].values], 1).astype(float)
     bad = np.flatnonzero(~(np.isfinite(edges).all(1) & (edges[:, 1] > edges[:, 0])))
     if len(bad):

@@ -24,7 +24,7 @@ from neuropipe.cli.files import (
 from neuropipe.errors import ConfigError
 
 
-def load_estimator(name: str) -> type:
+def load_estimator(name: str) -> Any:
     """Return the class of a model or baseline."""
     from neuropipe.baselines import BASELINES
     from neuropipe.models import MODELS, resolve

@@ -88,7 +88,7 @@ def apply_steps(recording: Recording, steps: Sequence[Mapping[str, Any]]) -> Rec
     for settings in steps:
         parameters = dict(settings)
         name = parameters.pop("step")
-        step = validate_call(resolve(name), config={"arbitrary_types_allowed": True})
+        step = validate_call(config={"arbitrary_types_allowed": True})(resolve(name))
         try:
             out = step(recording, **parameters)
         except ValidationError as error:

@@ -49,7 +49,7 @@ def bin_spikes(
     session = recording.attrs.get("session", "unnamed")
     if not bin_width_s > 0:
         raise DataError(f"bin_spikes: bin_width_s is {bin_width_s}, expected a positive number")
-    spikes, units = recording["spikes"], recording["units"]
+    spikes, units = recording["spikes"].to_dataset(), recording["units"].to_dataset()
     n_units = units.sizes["unit"]
     time_of = spikes["spike_time"]
     if n_units == 0 or time_of.size == 0:
@@ -137,7 +137,7 @@ def count(times: np.ndarray, bounds: np.ndarray, edges: np.ndarray) -> np.ndarra
 def _observed(recording: Recording, edges: np.ndarray) -> np.ndarray | None:
     if "intervals" not in recording.children or "observed" not in recording["intervals"].children:
         return None
-    node = recording["intervals/observed"]
+    node = recording["intervals/observed"].to_dataset()
     out = np.zeros(len(edges) - 1, dtype=bool)
     for start, stop in zip(node["start_time"].values, node["stop_time"].values, strict=True):
         out |= (edges[:-1] >= start - EDGE_S) & (edges[1:] <= stop + EDGE_S)

@@ -60,7 +60,7 @@ def mark_intervals(
             f"mark_intervals: none of {len(keep)} intervals of {table!r} has a finite, positive "
             "length"
         )
-    counts = recording["counts"]
+    counts = recording["counts"].to_dataset()
     grid = counts["time"].values
     share = covered_share(start[keep], stop[keep], grid, counts["spike_count"].attrs["bin_width_s"])
     if not share.any():

@@ -37,7 +37,7 @@ def resample_behavior(
         For an unknown series, or when the result would be NaN everywhere.
     """
     validate(recording, "counts")
-    counts = recording["counts"]
+    counts = recording["counts"].to_dataset()
     grid = counts["time"].values
     width = float(counts["spike_count"].attrs["bin_width_s"])
     available = behavior_series(recording)

@@ -47,7 +47,7 @@ def with_behavior(recording: Recording, signals: xr.Dataset, step: str) -> Recor
     """
     series = behavior_series(recording)
     if "behavior" in recording.children and recording["behavior"].variables:
-        before = recording["behavior"].to_dataset(inherit=False)
+        before = recording.children["behavior"].to_dataset(inherit=False)
         session = recording.attrs.get("session")
         if not np.array_equal(before["time"].values, signals["time"].values):
             raise DataError(

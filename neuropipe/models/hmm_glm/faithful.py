@@ -222,10 +222,12 @@ def fit_faithful(
     )
     with torch.no_grad():
         model.raw.add_(0.01 * torch.randn(model.raw.shape, generator=rng, dtype=model.raw.dtype))
-    kind = torch.optim.AdamW if schedule.decay else torch.optim.Adam
-    options = {"weight_decay": schedule.decay} if schedule.decay else {}
     rate_ = config.learning_rate or schedule.learning_rate
-    optimizer = kind(model.parameters(), lr=rate_, **options)
+    optimizer = (
+        torch.optim.AdamW(model.parameters(), lr=rate_, weight_decay=schedule.decay)
+        if schedule.decay
+        else torch.optim.Adam(model.parameters(), lr=rate_)
+    )
     transition = batch.features.new_full((n_states, n_states), 0.02 / max(n_states - 1, 1))
     transition.fill_diagonal_(0.98 if n_states > 1 else 1.0)
     initial = batch.features.new_full((n_states,), 1 / n_states)

@@ -187,7 +187,7 @@ def residual_std(batch: Batch, gamma: Tensor, weight: Tensor, bias: Tensor) -> T
     total = gamma.sum((0, 2))  # (R,)
     out = []
     for r in range(weight.shape[0]):
-        square = 0.0
+        square = torch.zeros_like(batch.counts[0])
         for s in range(weight.shape[1]):
             error = batch.counts - batch.features @ weight[r, s].T - bias[r, s]
             square = square + gamma[:, r, s] @ error.square()

@@ -272,7 +272,7 @@ def choose_n_states(
     return int(numbers[int(table.mean(0).argmax())]), table
 
 
-def take(batch: Batch, sequences: Sequence[int]) -> Batch:
+def take(batch: Batch, sequences: Sequence[int] | np.ndarray) -> Batch:
     """Return some of a batch's sequences."""
     stop = batch.lengths.cumsum(0)
     pieces = [torch.arange(int(stop[i] - batch.lengths[i]), int(stop[i])) for i in sequences]

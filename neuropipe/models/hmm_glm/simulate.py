@@ -124,8 +124,9 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
     bins = first_bin[:, None] + np.arange(n_bins)
     sequence, position, unit = np.nonzero(counts)
     number = counts[sequence, position, unit].astype(int)
-    within = np.concatenate([(np.arange(n) + 0.5) / n for n in number]) if len(number) else []
-    spike_time = (np.repeat(bins[sequence, position], number) + np.asarray(within)) * width
+    share = [(np.arange(n) + 0.5) / n for n in number]
+    within = np.concatenate(share) if share else np.empty(0)
+    spike_time = (np.repeat(bins[sequence, position], number) + within) * width
     unit_index = np.repeat(unit, number)
     order = np.lexsort([spike_time, unit_index])
     nodes = {
