@@ -19,10 +19,10 @@ Model = TypeVar("Model", bound=BaseModel)
 # Names that a run may use; kept as text because this module is read while the job graph is built.
 PARAMETERS = {
     "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
-    "homogeneous_rate": "neuropipe.baselines.homogeneous_rate:Config",
-    "poisson_glm": "neuropipe.baselines.poisson_glm:Config",
-    "gaussian_glm": "neuropipe.baselines.poisson_glm:Config",
-    "poisson_hmm": "neuropipe.baselines.poisson_hmm:Config",
+    "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
+    "poisson_glm": "neuropipe.baselines.config:GLMConfig",
+    "gaussian_glm": "neuropipe.baselines.config:GLMConfig",
+    "poisson_hmm": "neuropipe.baselines.config:HMMConfig",
 }
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 

@@ -201,6 +201,5 @@ def test_checking_a_model_loads_nothing_slow():
     assert loaded_by([]) == []
 
 
-@pytest.mark.xfail(reason="the baselines' settings stand in the files that import torch")
 def test_checking_baselines_loads_nothing_slow():
     assert loaded_by(["homogeneous_rate", "poisson_glm", "poisson_hmm"]) == []

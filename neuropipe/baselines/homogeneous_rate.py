@@ -8,22 +8,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
 
+from neuropipe.baselines.config import RateConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.sequences import Source, stretches, training_sequences
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
-
-REVISION = 1
-
-
-class Config(BaseModel):
-    """Settings; all of them are shared with the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_spikes: int = Field(10, ge=1, description="Units with fewer training spikes are left out.")
 
 
 class HomogeneousRate:
@@ -32,7 +22,7 @@ class HomogeneousRate:
     Parameters
     ----------
     **settings
-        Fields of `Config`.
+        Fields of `RateConfig`.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("counts",)
@@ -42,7 +32,7 @@ class HomogeneousRate:
     learns: ClassVar[Mapping[str, Var]] = {"rate": Var(("unit",), "Hz", "f", "mean training rate")}
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = RateConfig(**settings)
 
     def fit(
         self,
@@ -102,6 +92,6 @@ class HomogeneousRate:
     def load(cls, path: Path) -> Self:
         """Read it back."""
         config, scaling, _ = load_arrays(path)
-        out = cls(**Config.model_validate_json(config).model_dump())
+        out = cls(**RateConfig.model_validate_json(config).model_dump())
         out._scaling = scaling
         return out

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
 
+from neuropipe.baselines.config import GLMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.history import filter_history, history_basis
 from neuropipe.batching.sequences import Source, Stretch, stretches, training_sequences
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
-
-REVISION = 1
-
-
-class Config(BaseModel):
-    """Settings; those of the history and covariates are shared with the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    covariates: tuple[str, ...] = ()
-    missing_covariates: Literal["refuse", "mask"] = "refuse"
-    basis: Literal["exponential", "raised_cosine", "lags"] = "exponential"
-    history_bins: int = Field(5, ge=0)
-    n_basis: int = Field(1, ge=1)
-    decay_per_bin: float = Field(1.0, gt=0)
-    min_spikes: int = Field(10, ge=1)
-    weight_sd: float | None = Field(
-        None, gt=0, description="Sd of a Gaussian prior on every weight; none: 5, nearly flat."
-    )
 
 
 class PoissonGLM:
@@ -42,7 +23,7 @@ class PoissonGLM:
     Parameters
     ----------
     **settings
-        Fields of `Config`.
+        Fields of `GLMConfig`.
 
     Notes
     -----
@@ -60,7 +41,7 @@ class PoissonGLM:
     default_sd: ClassVar[float] = 5.0
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = GLMConfig(**settings)
 
     def fit(
         self,
@@ -177,7 +158,7 @@ class PoissonGLM:
     def load(cls, path: Path) -> Self:
         """Read it back."""
         config, scaling, arrays = load_arrays(path)
-        out = cls(**Config.model_validate_json(config).model_dump())
+        out = cls(**GLMConfig.model_validate_json(config).model_dump())
         out._scaling = scaling
         out._weight, out._bias = arrays["weight"], arrays["bias"]
         return out

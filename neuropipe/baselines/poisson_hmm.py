@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import xarray as xr
 from neuropipe_kernels import hmm_fb, viterbi
-from pydantic import BaseModel, ConfigDict, Field
 
+from neuropipe.baselines.config import HMMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.sequences import Source, Stretch, stretches, training_sequences
 from neuropipe.metrics import likelihood_scores
@@ -20,23 +20,7 @@ from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
-REVISION = 1
 DWELL = 50  # bins that a random start gives to one state at a time
-
-
-class Config(BaseModel):
-    """Settings; those that the model has too are the model's by default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    n_states: int | tuple[int, ...] = Field(
-        3, description="Hidden states; of several numbers the largest is taken."
-    )
-    min_spikes: int = Field(10, ge=1)
-    pseudo_count: float = Field(1.0, gt=0)
-    n_restarts: int = Field(6, ge=1)
-    max_iterations: int = Field(200, ge=1)
-    tolerance: float = Field(1e-5, gt=0, description="nats/bin")
 
 
 class PoissonHMM:
@@ -45,7 +29,7 @@ class PoissonHMM:
     Parameters
     ----------
     **settings
-        Fields of `Config`.
+        Fields of `HMMConfig`.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("counts",)
@@ -60,7 +44,7 @@ class PoissonHMM:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = HMMConfig(**settings)
 
     def fit(
         self,
@@ -170,7 +154,7 @@ class PoissonHMM:
     def load(cls, path: Path) -> Self:
         """Read it back."""
         config, scaling, arrays = load_arrays(path)
-        out = cls(**Config.model_validate_json(config).model_dump())
+        out = cls(**HMMConfig.model_validate_json(config).model_dump())
         out._scaling = scaling
         for name, value in arrays.items():
             setattr(out, f"_{name}", torch.as_tensor(value))

@@ -70,12 +70,12 @@ class Stretch:
 
 
 def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> list[Stretch]:
-    """Cut a recording into its windows, and read each from the store.
+    """Read a session's observations once, and cut them into its windows.
 
     Parameters
     ----------
     recording : DataTree
-        Prepared; only what lies in its node `windows` (or trials) is read.
+        Prepared; only what lies in its node `windows` (or trials) is returned.
     source : Source
         Names the node, response and covariates.
     unit : (unit,), optional

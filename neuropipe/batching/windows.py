@@ -67,7 +67,10 @@ def edges_of(recording: Recording, name: str) -> np.ndarray:
 
 
 def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> list[slice]:
-    """Return the positions on `time` that fall into each window, empty windows left out.
+    """Return the positions on `time` that fall into each window, in order of time.
+
+    Windows may overlap, as trials with a margin do; a sample then belongs to the first window that
+    holds it, so that none is fitted or scored twice. Windows without a sample are left out.
 
     Parameters
     ----------
@@ -83,8 +86,10 @@ def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> lis
     DataError
         If no window holds a single sample.
     """
-    first = np.searchsorted(time, edges[:, 0], side="left")
+    edges = edges[np.argsort(edges[:, 0], kind="stable")]
     last = np.searchsorted(time, edges[:, 1], side="left")
+    taken = np.maximum.accumulate(np.concatenate([[0], last[:-1]]))
+    first = np.maximum(np.searchsorted(time, edges[:, 0], side="left"), taken)
     out = [slice(int(a), int(b)) for a, b in zip(first, last, strict=True) if b > a]
     if not out:
         span = f"{time[0]:.3f} to {time[-1]:.3f} s" if len(time) else "no time at all"

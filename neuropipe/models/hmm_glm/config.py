@@ -64,7 +64,9 @@ class Config(BaseModel):
     pseudo_count: float = Field(
         1.0, gt=0, description="Added to every expected transition and first state (Dirichlet)."
     )
-    n_restarts: int = Field(6, ge=1, description="Random starts, screened together.")
+    n_restarts: int = Field(
+        6, ge=1, description="Starts, screened together: one by rates, others random."
+    )
     screen_bins: int = Field(8000, ge=100, description="Bins that the screening uses at most.")
     screen_iterations: int = Field(25, ge=1)
     max_iterations: int = Field(200, ge=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from neuropipe.models.hmm_glm.ascent import ascend
@@ -88,9 +89,16 @@ def random_start(
     config: Config,
     rng: np.random.Generator,
 ) -> Parameters:
-    """Give each restart its own random, sticky segmentation and fit it once from there."""
+    """Give each restart its own sticky segmentation and fit it once from there.
+
+    The first one clusters stretches of time by their mean counts, for states that differ in rate
+    more than in interactions; the others are random.
+    """
     n_bins, n_restarts = len(batch.counts), config.n_restarts if n_states > 1 else 1
-    label = rng.integers(n_states, size=(n_restarts, n_bins // DWELL + 1)).repeat(DWELL, 1)
+    label = rng.integers(n_states, size=(n_restarts, n_bins // DWELL + 1))
+    if n_states > 1 and n_restarts > 1:
+        label[0] = clustered_by_rate(batch, n_states, rng)
+    label = label.repeat(DWELL, 1)
     share = 0.1 / max(n_states - 1, 1)
     gamma = torch.full((n_bins, n_restarts, n_states), share, dtype=glm.weight.dtype)
     chosen = torch.as_tensor(label[:, :n_bins].T.copy())[..., None]
@@ -108,6 +116,21 @@ def random_start(
     )
     weight, bias = ascend(batch, gamma, start, form, 3)
     return start._replace(weight=weight, bias=bias)
+
+
+def clustered_by_rate(batch: Batch, n_states: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a label for each stretch of `DWELL` bins, by k-means of its mean counts."""
+    counts = batch.counts.double().cpu().numpy()
+    start = np.arange(0, len(counts), DWELL)
+    size = np.diff(np.append(start, len(counts)))
+    mean = np.add.reduceat(counts, start) / size[:, None]
+    mean = mean / np.maximum(mean.std(0), 1e-12)
+    label = rng.integers(n_states, size=len(counts) // DWELL + 1)
+    if len(start) >= n_states:
+        seed = int(rng.integers(1 << 31))
+        found = KMeans(n_states, n_init=3, random_state=seed).fit_predict(mean)
+        label[: len(found)] = found
+    return label
 
 
 def head(batch: Batch, n_bins: int, rng: np.random.Generator) -> Batch:

@@ -1,0 +1,52 @@
+"""Parameters of the baselines; read while the job graph is built, so nothing slow is imported.
+
+A baseline takes the model's value of every setting that both have.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+REVISION = 1  # raised whenever the same parameters would give other numbers
+
+
+class RateConfig(BaseModel):
+    """Settings of the homogeneous rate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_spikes: int = Field(10, ge=1, description="Units with fewer training spikes are left out.")
+
+
+class GLMConfig(BaseModel):
+    """Settings of the Poisson regressions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    covariates: tuple[str, ...] = ()
+    missing_covariates: Literal["refuse", "mask"] = "refuse"
+    basis: Literal["exponential", "raised_cosine", "lags"] = "exponential"
+    history_bins: int = Field(5, ge=0)
+    n_basis: int = Field(1, ge=1)
+    decay_per_bin: float = Field(1.0, gt=0)
+    min_spikes: int = Field(10, ge=1)
+    weight_sd: float | None = Field(
+        None, gt=0, description="Sd of a Gaussian prior on every weight; none: the baseline's own."
+    )
+
+
+class HMMConfig(BaseModel):
+    """Settings of the plain HMM."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_states: int | tuple[int, ...] = Field(
+        3, description="Hidden states; of several numbers the largest is taken."
+    )
+    min_spikes: int = Field(10, ge=1)
+    pseudo_count: float = Field(1.0, gt=0)
+    n_restarts: int = Field(6, ge=1)
+    max_iterations: int = Field(200, ge=1)
+    tolerance: float = Field(1e-5, gt=0, description="nats/bin")
