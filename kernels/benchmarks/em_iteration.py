@@ -111,7 +111,8 @@ def dynamax_hmm(counts: np.ndarray, n_states: int) -> float:
 
     def run(n: int) -> float:
         began = time.perf_counter()
-        model.fit_em(start, properties, counts, num_iters=n, verbose=False)
+        fitted = model.fit_em(start, properties, counts, num_iters=n, verbose=False)
+        jax.block_until_ready(fitted)
         return time.perf_counter() - began
 
     run(2)
