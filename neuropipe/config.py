@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from neuropipe.errors import ConfigError
+from neuropipe.registry import hint, resolve
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -160,14 +159,9 @@ def _sentence(fault: Any, cls: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _fields_at(cls, fault["loc"][:-1])
-        return f"unknown key {place!r}" + _hint(str(fault["loc"][-1]), known)
+        return f"unknown key {place!r}" + hint(str(fault["loc"][-1]), known)
     found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
     return f"{place or 'block'}: {fault['msg']}{found}"
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(known)}"
 
 
 def _fields_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -186,10 +180,7 @@ def _fields_at(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 def parameters_class(name: str) -> type[BaseModel]:
     """Return the class of an estimator's parameters, torch not imported."""
-    if name not in PARAMETERS:
-        raise ConfigError(f"unknown model or baseline {name!r}{_hint(name, list(PARAMETERS))}")
-    module, attribute = PARAMETERS[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return resolve(name, PARAMETERS, "model or baseline")
 
 
 def check_run(name: str, run: Run, study: Study, where: str) -> None:
@@ -197,13 +188,15 @@ def check_run(name: str, run: Run, study: Study, where: str) -> None:
     if run.dataset not in study.datasets:
         raise ConfigError(
             f"{where}: runs.{name}.dataset: no data set {run.dataset!r}"
-            + _hint(run.dataset, list(study.datasets))
+            + hint(run.dataset, list(study.datasets))
         )
     for key, names in (("model", [run.model]), ("baselines", list(run.baselines))):
         for estimator in names:
             if estimator not in PARAMETERS:
-                hint = _hint(estimator, list(PARAMETERS))
-                raise ConfigError(f"{where}: runs.{name}.{key}: unknown name {estimator!r}{hint}")
+                raise ConfigError(
+                    f"{where}: runs.{name}.{key}: unknown name {estimator!r}"
+                    + hint(estimator, PARAMETERS)
+                )
     if run.model in run.baselines:
         raise ConfigError(f"{where}: runs.{name}.baselines: {run.model!r} is the run's own model")
     for estimator, parameters in run.estimators().items():

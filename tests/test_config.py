@@ -60,7 +60,7 @@ def test_the_small_study_is_sound():
         ("datasets.d.manifst", "x", "'datasets.d.manifst'; did you mean 'manifest'?"),
         ("runs.r.baseline", [], "'runs.r.baseline'; did you mean 'baselines'?"),
         ("runs.r.split.bufer_s", 1, "'runs.r.split.bufer_s'; did you mean 'buffer_s'?"),
-        ("runs.r.split.zzz", 1, "known keys are by, folds, buffer_s, window_s, blocks_per_fold"),
+        ("runs.r.split.zzz", 1, "known are by, folds, buffer_s, window_s, blocks_per_fold"),
         ("runs.r.split.folds", 1, "runs.r.split.folds: Input should be greater than or equal to 2, "
                                   "found 1"),
         ("runs.r.split.by", "time", "runs.r.split.by: Input should be 'trial', 'block'"),
@@ -72,7 +72,7 @@ def test_the_small_study_is_sound():
                                              "mean 'poisson_glm'?"),
         ("runs.r.baselines", ["hmm_glm"], "runs.r.baselines: 'hmm_glm' is the run's own model"),
         ("runs.r.dataset", "dd", "runs.r.dataset: no data set 'dd'; did you mean 'd'?"),
-        ("runs.r.dataset", "xyz", "no data set 'xyz'; known keys are d"),
+        ("runs.r.dataset", "xyz", "no data set 'xyz'; known are d"),
         ("runs.r.parameters.n_state", 2, "runs.r.parameters of hmm_glm: unknown key 'n_state'; did "
                                          "you mean 'n_states'?"),
         ("runs.r.parameters.n_states", 99, "n_states: found 99, expected numbers from 1 to 32"),

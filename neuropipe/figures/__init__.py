@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
-from difflib import get_close_matches
-from importlib import import_module
-from inspect import cleandoc
-from pathlib import Path
 
-from neuropipe.errors import ConfigError
+from neuropipe import registry
 
 FIGURES: dict[str, str] = {
     "state_timeline": "neuropipe.figures.state_timeline:plot",
@@ -25,35 +20,10 @@ FIGURES: dict[str, str] = {
 
 
 def resolve(name: str) -> Callable:
-    """Return the `plot(results) -> Figure` of a figure.
-
-    Raises
-    ------
-    ConfigError
-        No such figure; the message lists the known ones.
-    """
-    module, _, attribute = _entry(name).partition(":")
-    return getattr(import_module(module), attribute)
+    """Return the `plot(results) -> Figure` of a figure; an unknown name lists the known."""
+    return registry.resolve(name, FIGURES, "figure")
 
 
 def caption(name: str) -> str:
-    """Return the first paragraph of a figure's docstring, on one line, without importing it.
-
-    Raises
-    ------
-    ConfigError
-        No such figure; the message lists the known ones.
-    """
-    module, _, attribute = _entry(name).partition(":")
-    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py")
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    [function] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == attribute]
-    return " ".join(cleandoc(ast.get_docstring(function) or "").split("\n\n")[0].split())
-
-
-def _entry(name: str) -> str:
-    if name not in FIGURES:
-        near = get_close_matches(name, FIGURES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"figure: unknown name {name!r}, expected {', '.join(FIGURES)}{hint}")
-    return FIGURES[name]
+    """Return the first paragraph of a figure's docstring, without importing it."""
+    return registry.caption(name, FIGURES, "figure")

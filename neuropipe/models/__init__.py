@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from neuropipe.errors import ConfigError
+from neuropipe import registry
 
 if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is imported
     import xarray as xr
@@ -62,11 +60,6 @@ class Estimator(Protocol):
         """Read it back."""
 
 
-def resolve(name: str, registry: Mapping[str, str] = MODELS) -> Any:
-    """Return what a registry names; an unknown name lists the known and the nearest."""
-    if name not in registry:
-        near = get_close_matches(name, registry, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"models: unknown name {name!r}{hint}; known are {', '.join(registry)}")
-    module, attribute = registry[name].split(":")
-    return getattr(importlib.import_module(module), attribute)
+def resolve(name: str, names: Mapping[str, str] = MODELS) -> Any:
+    """Return the class of a model, or of whatever `names` registers."""
+    return registry.resolve(name, names, "models: name")

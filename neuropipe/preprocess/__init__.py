@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError, validate_call
 
-from neuropipe import __version__
+from neuropipe import __version__, registry
 from neuropipe.errors import ConfigError
 
 if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is imported
@@ -30,8 +26,7 @@ STEPS = {
 
 def resolve(name: str) -> Callable[..., Recording]:
     """Return a step by its name; an unknown one lists the known."""
-    module, _, function = _entry(name).partition(":")
-    return getattr(importlib.import_module(module), function)
+    return registry.resolve(name, STEPS, "preprocess: step")
 
 
 def check_steps(steps: Sequence[Mapping[str, Any]], where: str = "preprocess") -> None:
@@ -53,7 +48,7 @@ def check_steps(steps: Sequence[Mapping[str, Any]], where: str = "preprocess") -
         unknown = [key for key in given if key not in known]
         missing = [key for key, required in known.items() if required and key not in given]
         if unknown:
-            hint = _hint(unknown[0], known)
+            hint = registry.hint(unknown[0], known)
             raise ConfigError(f"{place}, {step['step']}: unknown parameter {unknown[0]!r}{hint}")
         if missing:
             raise ConfigError(f"{place}, {step['step']}: parameter {missing[0]!r} is missing")
@@ -61,10 +56,7 @@ def check_steps(steps: Sequence[Mapping[str, Any]], where: str = "preprocess") -
 
 def parameters_of(name: str, where: str = "preprocess") -> dict[str, bool]:
     """Return whether each parameter of a step is required, read from its source."""
-    module, _, function = _entry(name, where).partition(":")
-    source = Path(__file__).with_name(module.rpartition(".")[2] + ".py")
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    [step] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function]
+    step = registry.source_of(name, STEPS, f"{where}: step")
     pairs = zip(step.args.kwonlyargs, step.args.kw_defaults, strict=True)
     return {argument.arg: default is None for argument, default in pairs}
 
@@ -102,14 +94,3 @@ def apply_steps(recording: Recording, steps: Sequence[Mapping[str, Any]]) -> Rec
         out.attrs = {**recording.attrs, "history": json.dumps([*history, entry])}
         recording = out
     return recording
-
-
-def _entry(name: str, where: str = "preprocess") -> str:
-    if name not in STEPS:
-        raise ConfigError(f"{where}: unknown step {name!r}{_hint(name, STEPS)}")
-    return STEPS[name]
-
-
-def _hint(name: str, known: Mapping[str, Any]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"{f'; did you mean {near[0]!r}?' if near else ''}; known are {', '.join(known)}"

@@ -179,7 +179,7 @@ def test_convergence_names_baselines_that_did_not_finish(full_run):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ConfigError, match=r"convergance.*convergence.*did you mean 'convergence'"):
+    with pytest.raises(ConfigError, match=r"convergance.*mean 'convergence'.*state_timeline"):
         resolve("convergance")
     with pytest.raises(ConfigError, match="state_timeline"):
         caption("nothing")

@@ -85,7 +85,7 @@ def test_bad_file_is_named(sample, tmp_path):
 
 
 def test_unknown_format_lists_the_known():
-    with pytest.raises(ConfigError, match=r"'nwd'.*nwb.*did you mean 'nwb'"):
+    with pytest.raises(ConfigError, match=r"'nwd'.*did you mean 'nwb'.*known are nwb"):
         reader("nwd")
     with pytest.raises(ConfigError, match="axona"):
         converter("plexon")

@@ -72,7 +72,7 @@ def test_caption_is_one_paragraph(name):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ConfigError, match=r"edge.*scores.*did you mean 'edges'"):
+    with pytest.raises(ConfigError, match=r"edge.*did you mean 'edges'.*scores"):
         resolve("edge")
 
 
