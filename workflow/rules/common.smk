@@ -162,3 +162,15 @@ def skips(wildcards):
     """How often a session was skipped before: a new number makes the next run try again."""
     receipt = Path(f"results/fetch/{wildcards.dataset}/{wildcards.session}.json")
     return json.loads(receipt.read_text()).get("skips", 0) if receipt.exists() else 0
+
+
+def left_out():
+    """One line for each optional data set that could not be fetched."""
+    notes = [
+        json.loads(Path(path).read_text())
+        for dataset in OPTIONAL
+        for path in receipts(dataset)
+        if Path(path).exists()
+    ]
+    lost = {n["dataset"]: n["reason"] for n in notes if n["status"] == "skipped"}
+    return [f"SKIPPED data set {name}: {reason}" for name, reason in lost.items()]
