@@ -1,0 +1,1 @@
+"""What is wrong with a recording, at a glance: numbers, verdicts and their reasons."""
