@@ -58,7 +58,9 @@ NODES: dict[str, dict[str, Var]] = {
         "time": TIME,
         "channel": Var(("channel",), "", "s", "name of each channel, as in channels.tsv"),
         "voltage": Var(("time", "channel"), "V", "f", "intracranial potential"),
-        **{axis: Var(("channel",), "mm", "f", f"contact's {axis}", optional=True) for axis in "xyz"},
+        **{
+            axis: Var(("channel",), "mm", "f", f"contact's {axis}", optional=True) for axis in "xyz"
+        },
         "shaft": Var(("channel",), "", "s", "electrode that the contact sits on", optional=True),
         "region": Var(("channel",), "", "s", "brain region of the contact", optional=True),
         "channel_type": Var(("channel",), "", "s", "BIDS type: SEEG, ECOG...", optional=True),
