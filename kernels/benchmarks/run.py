@@ -232,11 +232,51 @@ def glm_rows(
         torch.set_float32_matmul_precision("highest")
 
 
+def fft_filter(x: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+    """Filter (time, channel) by a sampled impulse response (lag,), the peer of sos_scan."""
+    n = 1 << (x.shape[0] + response.shape[0] - 1).bit_length()
+    spectrum = torch.fft.rfft(x, n, 0) * torch.fft.rfft(response, n)[:, None]
+    return torch.fft.irfft(spectrum, n, 0)[: x.shape[0]]
+
+
+def sos_rows(
+    op: Callable[..., Any], cases: ModuleType, case: Any, peers: ModuleType | None
+) -> Iterator[tuple[str, float, list[Row]]]:
+    """Rows of sos_scan, beside convolution through the FFT and CuPy where it is installed."""
+    inputs = cases.make(case, device())
+    ours = "fused" if device() == "cuda" else "reference"
+    want = op(**double(inputs), backend="reference")
+    error = max(cases.errors(op(**inputs, backend=ours), want, inputs).values())
+    x, sos = inputs["x"], inputs["sos"]
+    impulse = torch.zeros(min(case.n_bins, 1 << 15), 1, dtype=torch.float64, device=x.device)
+    impulse[0] = 1
+    response = op(impulse, sos, backend="reference")[0][:, 0].float()
+    if case.reverse:
+        ways = {"FFT convolution": lambda: fft_filter(x.flip(0), response).flip(0)}
+    else:
+        ways = {"FFT convolution": lambda: fft_filter(x, response)}
+    if device() == "cuda" and importlib.util.find_spec("cupyx") and not case.reverse:
+        import cupy
+        from cupyx.scipy.signal import sosfilt
+
+        table, signal = cupy.asarray(sos), cupy.asarray(x)
+        ways["CuPy sosfilt"] = lambda: torch.as_tensor(
+            sosfilt(table, signal, axis=0), device=x.device
+        )
+    rows = [
+        Row("ours", lambda: op(**inputs, backend=ours), error),
+        Row("ours, graph", graph(lambda: op(**inputs, backend=ours)), error),
+        Row("reference", lambda: op(**inputs, backend="reference"), 0.0, "float64"),
+        *(Row(name, way, relative((way(),), want[:1])) for name, way in ways.items()),
+    ]
+    yield "forward", 1.0, rows
+
+
 def bench(name: str, smoke: bool, peers: ModuleType | None, rates: dict[str, float]) -> list[dict]:
     """Run one op's cases; refuse to time a case whose own row is out of tolerance."""
     op = getattr(importlib.import_module("neuropipe_kernels"), name)
     cases = importlib.import_module(f"neuropipe_kernels.{name}.cases")
-    make_rows = glm_rows if name == "glm_ll" else chain_rows
+    make_rows = {"glm_ll": glm_rows, "sos_scan": sos_rows}.get(name, chain_rows)
     versions = {
         "gpu": torch.cuda.get_device_name() if device() == "cuda" else "none",
         "torch": torch.__version__,

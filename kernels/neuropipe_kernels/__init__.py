@@ -5,6 +5,7 @@ from __future__ import annotations
 from neuropipe_kernels.dispatch import BackendUnavailable
 from neuropipe_kernels.glm_ll import glm_ll
 from neuropipe_kernels.hmm_fb import HMMPosterior, hmm_fb
+from neuropipe_kernels.sos_scan import sos_scan
 from neuropipe_kernels.viterbi import ViterbiPath, viterbi
 
 # One line an op; tests and the benchmark loop over this table. The imports above are light:
@@ -14,6 +15,7 @@ OPS = {
     "hmm_fb": "neuropipe_kernels.hmm_fb:hmm_fb",
     "viterbi": "neuropipe_kernels.viterbi:viterbi",
     "glm_ll": "neuropipe_kernels.glm_ll:glm_ll",
+    "sos_scan": "neuropipe_kernels.sos_scan:sos_scan",
 }
 
 __all__ = [
@@ -23,5 +25,6 @@ __all__ = [
     "ViterbiPath",
     "glm_ll",
     "hmm_fb",
+    "sos_scan",
     "viterbi",
 ]

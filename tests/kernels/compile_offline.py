@@ -15,6 +15,8 @@ from neuropipe_kernels import lanes
 from neuropipe_kernels.glm_ll import fused as glm
 from neuropipe_kernels.glm_ll import tile_kernels as glm_kernels
 from neuropipe_kernels.hmm_fb import fused, lane_kernels, tile_kernels
+from neuropipe_kernels.sos_scan import fused as sos
+from neuropipe_kernels.sos_scan import lane_kernels as sos_kernels
 from neuropipe_kernels.viterbi import lane_kernels as viterbi_kernels
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -87,6 +89,16 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
         meta = {"N": n, "K": 3, "F": 37, **form, **tile}
         yield glm_kernels.ll_kernel, meta, {}, options
         yield glm_kernels.slope_kernel, meta, {}, options
+    for S, real, reverse in ((1, "*fp32", True), (4, "*fp32", False), (8, "*fp64", True)):
+        types = {f"p_{name}": "*fp64" for name in ("sos", "z", "zf", "e", "e_out", "z_out", "M")}
+        types["real"] = real
+        lanes_of = {"L": sos.LANES}
+        run = {"S": S, "REVERSE": reverse, "U": sos.AHEAD, **lanes_of}
+        yield sos_kernels.power_kernel, {"S": S, "DP": 2 * S}, types, {"num_warps": 4}
+        for write in (False, True):
+            yield sos_kernels.run_kernel, {**run, "WRITE": write}, types, one
+        yield sos_kernels.gather_kernel, {"D": 2 * S, **lanes_of}, types, one
+        yield sos_kernels.spread_kernel, {"D": 2 * S, **lanes_of}, types, one
 
 
 def compile_one(
