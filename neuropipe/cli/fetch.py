@@ -30,6 +30,7 @@ def fetch(
 ) -> None:
     """Get one session's files, verified, and write a receipt that names them."""
     from neuropipe.io.fetch import fetch as get
+    from neuropipe.io.fetch import together
     from neuropipe.io.manifest import read_manifest
 
     page = read_manifest(manifest)
@@ -48,7 +49,7 @@ def fetch(
             receipt.update(_draw(rows[0].path, session, output))
         else:
             got = [get(row, page, accept_terms=accept_terms) for row in rows]
-            receipt["files"] = [{"path": str(g.path), "sha256": g.sha256} for g in got]
+            receipt.update(_listed(together(got), {g.path: g.sha256 for g in got}))
     except FetchError as error:
         if not optional:
             raise
@@ -57,9 +58,11 @@ def fetch(
     write_json(output, receipt)
 
 
-def draw_session(path: str, session: str, folder: Path) -> tuple[Path, Path]:
-    """Draw what ``simulate:MODEL?seed=1&key=value`` says and write it as NWB, truth beside it."""
-    from neuropipe.io.nwb_write import write_nwb
+def draw_session(path: str, session: str, folder: Path) -> tuple[list[Path], Path]:
+    """Draw what ``simulate:MODEL?seed=1&key=value`` says into real files, truth beside them.
+
+    Voltages and BOLD series become a BIDS tree, anything else an NWB file.
+    """
     from neuropipe.io.store import write
 
     model, _, query = path.removeprefix("simulate:").partition("?")
@@ -74,17 +77,31 @@ def draw_session(path: str, session: str, folder: Path) -> tuple[Path, Path]:
     recording, truth = module.simulate(build(module.Plan, settings, path), seed)
     recording.attrs["session"] = session
     folder.mkdir(parents=True, exist_ok=True)
-    recorded, planted = folder / f"{session}.nwb", folder / f"{session}.truth.zarr"
-    write_nwb(recording, recorded)
+    planted = folder / f"{session}.truth.zarr"
+    if {"ieeg", "bold"} & set(recording.children):
+        from neuropipe.io.bids_write import write_bids
+
+        recorded = write_bids(recording, folder / session, task="planted")
+    else:
+        from neuropipe.io.nwb_write import write_nwb
+
+        recorded = [folder / f"{session}.nwb"]
+        write_nwb(recording, recorded[0])
     write(truth, planted)
     return recorded, planted
 
 
-def _draw(path: str, session: str, output: Path) -> dict[str, Any]:
-    from neuropipe.io.manifest import sha256_of
+def _listed(files: list[Path], known: dict[Path, str]) -> dict[str, Any]:
+    """Return the receipt's list of files with a checksum each, and one for all."""
+    from neuropipe.io.manifest import sha256_of, sha256_of_files
 
-    recorded, planted = draw_session(path, session, output.parent)
+    digests = [known.get(file) or sha256_of(file) for file in files]
     return {
-        "files": [{"path": str(recorded), "sha256": sha256_of(recorded)}],
-        "truth": str(planted),
+        "files": [{"path": str(f), "sha256": d} for f, d in zip(files, digests, strict=True)],
+        "sha256": sha256_of_files(files, digests),
     }
+
+
+def _draw(path: str, session: str, output: Path) -> dict[str, Any]:
+    recorded, planted = draw_session(path, session, output.parent)
+    return {**_listed(recorded, {}), "truth": str(planted)}

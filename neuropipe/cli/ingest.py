@@ -10,7 +10,7 @@ import typer
 
 from neuropipe.cli import Output, app
 from neuropipe.cli.files import read_json
-from neuropipe.errors import ManifestError, ReaderError
+from neuropipe.errors import ManifestError
 
 log = logging.getLogger(__name__)
 
@@ -24,29 +24,17 @@ def ingest(
     from neuropipe.io.store import write
 
     note = read_json(receipt)
-    read = reader(note["reader"])
-    recording = None
-    for file in note["files"]:
-        path = Path(file["path"])
+    files = [Path(file["path"]) for file in note["files"]]
+    if not files:
+        raise ManifestError(f"{receipt}: no file; status {note['status']}")
+    for path in files:
         if not path.exists():
             raise ManifestError(
                 f"{receipt}: {path} is gone; delete the receipt, so that it is fetched again"
             )
-        part = read(
-            path, dataset=note["dataset"], session=note["session"], subject=note["subject"],
-            **note["options"],
-        )  # fmt: skip
-        if recording is None:
-            recording = part
-            continue
-        for name, child in part.children.items():
-            if name in recording.children:
-                raise ReaderError(
-                    f"{path}: session {note['session']} has node {name!r} in two files; give each "
-                    "file a session_id of its own in the manifest"
-                )
-            recording[name] = child.copy()
-    if recording is None:
-        raise ManifestError(f"{receipt}: no file; status {note['status']}")
+    recording = reader(note["reader"])(
+        files, dataset=note["dataset"], session=note["session"], subject=note["subject"],
+        sha256=note["sha256"], **note["options"],
+    )  # fmt: skip
     content = write(recording, output)
     log.info("ingested %s: %s", note["session"], ", ".join(sorted(content.get("nodes", {}))))

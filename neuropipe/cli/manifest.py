@@ -13,14 +13,14 @@ from neuropipe.cli import app
 
 @app.command()
 def manifest(
-    path: Annotated[Path, typer.Argument(help="Folder of recordings (NWB files).")],
+    path: Annotated[Path, typer.Argument(help="Folder of recordings: NWB, BIDS, bare files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the pair goes.")] = Path(
         "data_manifests"
     ),
     name: Annotated[str | None, typer.Option(help="Name of the data set.")] = None,
 ) -> None:
-    """Look through a folder and write <name>.yaml and <name>.tsv for it."""
-    from neuropipe.io.manifest import write_manifest
+    """Look through a folder and write <name>.yaml and <name>.tsv for each kind of data in it."""
+    from neuropipe.io.survey import write_manifests
 
-    page = write_manifest(path, output, name)
-    Console().print(f"wrote {page}; name it in config/config.yaml under datasets, key manifest")
+    for page in write_manifests(path, output, name):
+        Console().print(f"wrote {page}; name it in config/config.yaml under datasets, key manifest")

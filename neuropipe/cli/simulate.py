@@ -1,4 +1,4 @@
-"""`simulate`: a session with planted truth, as a real NWB file with its manifest."""
+"""`simulate`: a session with planted truth, as real files with their manifest."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def simulate(
         list[str] | None, typer.Option("--set", help="key=value of the model's plan; repeatable.")
     ] = None,
 ) -> None:
-    """Draw a session into folder OUTPUT: NWB file, truth and manifest pair."""
+    """Draw a session into folder OUTPUT: NWB or BIDS files, truth and manifest pair."""
     from neuropipe.cli.fetch import draw_session
-    from neuropipe.io.manifest import write_manifest
+    from neuropipe.io.survey import write_manifests
 
     wrong = [s for s in settings or [] if "=" not in s]
     if wrong:
         raise ConfigError(f"--set {wrong[0]!r}: expected key=value")
     query = urlencode({"seed": seed, **dict(s.split("=", 1) for s in settings or [])})
     session = f"{model.replace('_', '-')}-{seed}"
-    recorded, planted = draw_session(f"simulate:{model}?{query}", session, output)
-    page = write_manifest(output, output, f"planted_{model}")
-    Console().print(f"wrote {recorded}, truth {planted}, manifest {page}")
+    _, planted = draw_session(f"simulate:{model}?{query}", session, output)
+    for page in write_manifests(output, output, f"planted_{model}"):
+        Console().print(f"wrote {page} and the truth, {planted}")

@@ -159,7 +159,7 @@ def session_files(path: str | Path | Sequence[str | Path], kind: str) -> Session
 
     Parameters
     ----------
-    path : one recording, whose companions are then found on disk; a folder, or several files,
+    path : one recording, whose companions are then found on disk; a folder or a list of files,
         which then are the session, matched to each other by their names
     kind : a key of `KINDS`
 
@@ -170,7 +170,7 @@ def session_files(path: str | Path | Sequence[str | Path], kind: str) -> Session
     """
     suffix, extensions = KINDS[kind]
     given = [Path(p).absolute() for p in ([path] if isinstance(path, str | Path) else path)]
-    alone = len(given) == 1 and not given[0].is_dir()
+    alone = isinstance(path, str | Path) and not given[0].is_dir()
     files: list[Path] = []
     for one in given:
         if one.is_dir():

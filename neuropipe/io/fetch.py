@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,32 @@ def fetch(
     return Receipt(got, digest, entry.path, entry.sha256)
 
 
+def together(receipts: Sequence[Receipt], cache_dir: str | Path | None = None) -> list[Path]:
+    """Return the files of a session; those that came into the cache one by one, side by side.
+
+    Formats of several files (BrainVision, BIDS) find each other by name in one folder.
+    """
+    files = [file for receipt in receipts for file in _inside(receipt.path)]
+    cache = Path(cache_dir) if cache_dir is not None else default_cache()
+    got = [file for file in files if file.is_relative_to(cache)]
+    names = {file.name for file in got}
+    if len({file.parent for file in got}) < 2 or len(names) < len(got):
+        return files
+    key = hashlib.sha256("\n".join(sorted(map(str, got))).encode()).hexdigest()[:16]
+    home = cache / "sessions" / key
+    with _alone(home):
+        for file in got:
+            if not (home / file.name).exists():
+                os.link(file, home / file.name)
+    return [home / file.name if file in got else file for file in files]
+
+
+def _inside(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("[!.]*") if file.is_file())
+
+
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Let one process at a time work on a cache entry."""
@@ -143,7 +169,15 @@ def _local(address: str, manifest: Manifest) -> Path | None:
         return None
     if "://" in address:
         raise ManifestError(f"{address}: unknown scheme {scheme!r}, expected {SCHEMES}")
-    return manifest.folder / address
+    path = manifest.folder / address
+    if not Path(address).is_absolute() and not path.resolve().is_relative_to(
+        manifest.folder.resolve()
+    ):
+        raise ManifestError(
+            f"{address}: leads to {path.resolve()}, outside of the manifest's folder "
+            f"{manifest.folder}; expected a path inside it, or an absolute one"
+        )
+    return path
 
 
 def _cached(address: str, entry: Row, home: Path) -> Path:

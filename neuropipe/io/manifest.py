@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import logging
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neuropipe.errors import ManifestError, NeuropipeError
-from neuropipe.io import CONVERTERS, READERS, reader
-
-log = logging.getLogger(__name__)
+from neuropipe.errors import ManifestError
+from neuropipe.io import CONVERTERS, READERS
 
 COLUMNS = ("session_id", "subject", "path", "bytes", "sha256")
 SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SIMULATE = "simulate:"
-# BIDS joins here: the suffix that marks a recording, and the reader for it.
-SUFFIXES = {".nwb": "nwb"}
 
 
 class Page(BaseModel):
@@ -137,111 +131,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(
-    folder: str | Path,
-    out_dir: str | Path,
-    dataset: str | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Path:
-    """Look through a folder of recordings and write the manifest pair for it.
-
-    Each file is opened by its reader; one that cannot be read is left out with a warning.
-    Subject and session are those the file names, or its own name where two would be alike.
-
-    Parameters
-    ----------
-    folder : searched with its subfolders for `.nwb` files
-    out_dir : where `<dataset>.yaml` and `<dataset>.tsv` go
-    dataset : its name; default the folder's
-    progress : called with files done, files in all, name of the file
-
-    Returns
-    -------
-    Path
-        The YAML page.
-
-    Raises
-    ------
-    ManifestError
-        No readable recording, or a manifest of that name is there already.
-    """
-    folder, out_dir = Path(folder).absolute(), Path(out_dir).absolute()
-    dataset = dataset or _safe(folder.name)
-    page = out_dir / f"{dataset}.yaml"
-    if page.exists():
-        raise ManifestError(
-            f"{page}: a manifest is there already; remove it or choose another "
-            "name for the data set"
-        )
-    files = sorted(p for p in folder.rglob("[!.]*") if p.suffix in SUFFIXES and p.is_file())
-    rows, nodes = [], set()
-    for done, file in enumerate(files):
-        if progress is not None:
-            progress(done, len(files), file.name)
-        try:
-            found = _look(file)
-        except NeuropipeError as error:
-            log.warning("left out of the manifest: %s", error)
-            continue
-        nodes |= found.pop("nodes")
-        inside = file.is_relative_to(out_dir)
-        rows.append({**found, "path": str(file.relative_to(out_dir) if inside else file)})
-    if not rows:
-        raise ManifestError(
-            f"{folder}: found {len(files)} files ending in "
-            f"{', '.join(SUFFIXES)}, none readable; expected at least one"
-        )
-    _tell_apart(rows)
-    text = yaml.safe_dump(
-        {
-            "title": dataset,
-            "licence": "not stated",
-            "reader": "nwb",
-            "nodes": sorted(nodes),
-            "source_note": f"{len(rows)} of {len(files)} files found in {folder.name}",
-        },
-        sort_keys=False,
-        allow_unicode=True,
-    )
-    lines = ["\t".join(COLUMNS), *("\t".join(str(row[c]) for c in COLUMNS) for row in rows)]
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for target, content in ((page.with_suffix(".tsv"), "\n".join(lines) + "\n"), (page, text)):
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, target)
-    return page
-
-
-def _look(file: Path) -> dict[str, Any]:
-    digest = sha256_of(file)
-    recording = reader(SUFFIXES[file.suffix])(file, sha256=digest)
-    nodes = {group.lstrip("/") for group in recording.groups if recording[group].variables}
-    return {
-        "session_id": _safe(recording.attrs["session"]),
-        "subject": recording.attrs["subject"],
-        "stem": _safe(file.stem),
-        "bytes": file.stat().st_size,
-        "sha256": digest,
-        "nodes": nodes,
-    }
-
-
-def _tell_apart(rows: list[dict[str, Any]]) -> None:
-    """Give sessions of different files different names: two subjects may both have a `01`."""
-    for key in (lambda r: _safe(f"{r['subject']}_{r['session_id']}"), lambda r: r["stem"]):
-        if len({row["session_id"] for row in rows}) < len(rows):
-            names = [key(row) for row in rows]
-            for row, name in zip(rows, names, strict=True):
-                row["session_id"] = name
-    taken: dict[str, int] = {}
-    for row in rows:
-        count = taken[row["session_id"]] = taken.get(row["session_id"], 0) + 1
-        if count > 1:
-            row["session_id"] += f"-{count}"
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "unnamed"
+def sha256_of_files(files: Sequence[Path], digests: Sequence[str] = ()) -> str:
+    """Return one checksum of a session: that of its file, or of its list of `sha256  name`."""
+    known = list(digests) or [sha256_of(file) for file in files]
+    if len(known) == 1:
+        return known[0]
+    lines = sorted(f"{digest}  {file.name}\n" for file, digest in zip(files, known, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _read_page(path: Path) -> Page:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,7 +63,7 @@ class Found:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     dataset: str = "",
     session: str = "",
@@ -71,7 +71,7 @@ def read(
     sha256: str = "",
     sort_spikes: bool = False,
 ) -> Recording:
-    """Read one NWB 2 file as a lazy recording.
+    """Read one NWB 2 file, or the files of one session, as a lazy recording.
 
     Nothing is loaded but small tables; arrays are Dask arrays that open the file anew for each
     block. Times are seconds from the session start, each series on its own clock, values in the
@@ -79,7 +79,7 @@ def read(
 
     Parameters
     ----------
-    path : the `.nwb` file (HDF5)
+    path : the `.nwb` file (HDF5); of several, each holds nodes that the others do not
     dataset, session, subject : names for the root; empty takes those of the file
     sha256 : of the file, where it is known; empty computes it
     sort_spikes : sort unsorted spike times within a unit instead of refusing them
@@ -95,6 +95,9 @@ def read(
     ReaderError
         Names file, object, what was found, what was expected and what to do.
     """
+    if not isinstance(path, str | Path):
+        names = {"dataset": dataset, "session": session, "subject": subject, "sha256": sha256}
+        return _merged([Path(one) for one in path], **names, sort_spikes=sort_spikes)
     path = Path(path).absolute()
     _probe(path)
     with warnings.catch_warnings(record=True) as caught:
@@ -128,6 +131,21 @@ def read(
         "history": json.dumps(history),
         "schema_version": SCHEMA_VERSION,
     }
+    return recording
+
+
+def _merged(paths: Sequence[Path], **options) -> Recording:
+    """Return one recording of several files; the first gives the root's names."""
+    recording = read(paths[0], **options)
+    for path in paths[1:]:
+        for name, child in read(path, **options).children.items():
+            if name in recording.children:
+                raise ReaderError(
+                    f"{path}: session {recording.attrs['session']} has node {name!r} in two files; "
+                    "give each file a session_id of its own in the manifest"
+                )
+            recording[name] = child.copy()
+    recording.attrs["source"] = ", ".join(path.name for path in paths)
     return recording
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ def read_table(path: Path, *required: str) -> pd.DataFrame:
         It is no table, or lacks a required column.
     """
     try:
-        frame = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_values=list(MISSING),
-            encoding="utf-8-sig", index_col=False, on_bad_lines="error",
-        )  # fmt: skip
-    except (OSError, ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the header
+            frame = pd.read_csv(
+                path, sep="\t", dtype=str, keep_default_na=False, na_values=list(MISSING),
+                encoding="utf-8-sig", index_col=False, on_bad_lines="error",
+            )  # fmt: skip
+    except (OSError, ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise ReaderError(
             f"{path}: not a table ({str(error).splitlines()[0]}), expected tab-separated text "
             "with a header; mend it"

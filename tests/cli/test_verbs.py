@@ -178,7 +178,7 @@ def refusals():
             ["simulate", "hmm_glm", "--seed", 1, "--set", "n_units", "--output", "{tmp}/d"],
             "expected key=value",
         ),
-        "manifest": (["manifest", "{tmp}", "--output", "{tmp}/d"], "found 0 files"),
+        "manifest": (["manifest", "{tmp}", "--output", "{tmp}/d"], "found 0 recordings"),
     }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from neuropipe.errors import ManifestError
-from neuropipe.io.manifest import Manifest, Row, read_manifest, verify, write_manifest
+from neuropipe.io.manifest import Manifest, Row, read_manifest, verify
+from neuropipe.io.survey import write_manifests
 
 PAGE = "title: T\nlicence: CC0\nreader: nwb\nnodes: [spikes, units]\n"
 SHA = "a" * 64
@@ -56,7 +57,7 @@ def test_simulated_rows_need_no_checksum(pair):
 
 @pytest.mark.parametrize(("page", "says"), [
     (PAGE + "licens: MIT\n", "unknown key 'licens'; did you mean 'licence'"),
-    (PAGE.replace("reader: nwb", "reader: nwp"), "reader: found 'nwp', expected nwb; did you mean"),
+    (PAGE.replace("reader: nwb", "reader: nwp"), "reader: found 'nwp', expected nwb"),
     (PAGE + "convert: axone\n", "convert: found 'axone', expected axona; did you mean 'axona'"),
     (PAGE.replace("title: T\n", ""), "missing key 'title'"),
     (PAGE.replace("[spikes, units]", "7"), "nodes: found 7"),
@@ -125,7 +126,7 @@ def test_a_folder_becomes_a_manifest(make_nwb, tmp_path, caplog):
     (tmp_path / "torn.nwb").write_bytes(b"torn")
     (tmp_path / ".half.partial.nwb").write_bytes(b"half")
     seen = []
-    page = write_manifest(tmp_path, tmp_path, "mine", progress=lambda *step: seen.append(step))
+    [page] = write_manifests(tmp_path, tmp_path, "mine", progress=lambda *step: seen.append(step))
     manifest = read_manifest(page)
     assert isinstance(manifest, Manifest)
     assert [row.session_id for row in manifest.rows] == ["one", "two"]
@@ -136,21 +137,21 @@ def test_a_folder_becomes_a_manifest(make_nwb, tmp_path, caplog):
     for row in manifest.rows:
         verify(manifest.folder / row.path, row)
     with pytest.raises(ManifestError, match="a manifest is there already"):
-        write_manifest(tmp_path, tmp_path, "mine")
+        write_manifests(tmp_path, tmp_path, "mine")
 
 
 def test_sessions_that_share_a_name_are_told_apart(make_nwb, tmp_path):
     for name in ("x", "y", "z"):
         make_nwb(unit, f"{name}.nwb", session_id="1")
-    page = write_manifest(tmp_path, tmp_path / "out", "mine")
+    [page] = write_manifests(tmp_path, tmp_path / "out", "mine")
     rows = read_manifest(page).rows
     assert [row.session_id for row in rows] == ["x", "y", "z"]
     assert all(Path(row.path).is_absolute() for row in rows)
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path):
-    with pytest.raises(ManifestError, match=r"found 0 files ending in \.nwb"):
-        write_manifest(tmp_path, tmp_path)
+    with pytest.raises(ManifestError, match=r"found 0 recordings, none readable"):
+        write_manifests(tmp_path, tmp_path)
 
 
 def test_reading_a_manifest_imports_nothing_heavy(pair):
@@ -175,7 +176,8 @@ def test_every_manifest_of_the_repository_is_sound():
 
 @pytest.mark.data
 def test_the_human_recording_becomes_a_manifest(human_mtl, tmp_path):
-    manifest = read_manifest(write_manifest(human_mtl.parent, tmp_path, "human_mtl"))
+    [page] = write_manifests(human_mtl.parent, tmp_path, "human_mtl")
+    manifest = read_manifest(page)
     assert len(manifest.rows) == 1
     assert manifest.rows[0].subject == "4"
     assert "intervals/recognition_table" in manifest.nodes

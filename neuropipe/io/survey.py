@@ -1,0 +1,201 @@
+"""A folder of recordings, looked through: the manifest pairs that describe it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuropipe.errors import ManifestError, NeuropipeError
+from neuropipe.io import bids, reader
+from neuropipe.io.manifest import COLUMNS, sha256_of, sha256_of_files
+from neuropipe.io.sidecars import read_json
+
+log = logging.getLogger(__name__)
+
+# Files that are a recording without any tree around them, by the reader that takes them.
+BARE = {
+    ".nwb": "nwb",
+    ".nii": "bold",
+    ".nii.gz": "bold",
+    ".edf": "ieeg",
+    ".bdf": "ieeg",
+    ".vhdr": "ieeg",
+}
+PARTS = (".eeg", ".vmrk", ".dat")  # of a BrainVision recording
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Files that look like one session, and what became of opening them."""
+
+    kind: str
+    files: tuple[Path, ...]
+    session_id: str = ""
+    subject: str = ""
+    nodes: frozenset[str] = frozenset()
+    sha256: tuple[str, ...] = ()
+
+
+def write_manifests(
+    folder: str | Path,
+    out_dir: str | Path,
+    dataset: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Path]:
+    """Look through a folder of recordings and write a manifest pair for each kind in it.
+
+    BIDS trees give sessions of all their files, derivatives beside raw as sessions of their own;
+    NWB, NIfTI, EDF, BDF and BrainVision files outside of a tree are sessions by themselves. Each
+    session is opened by its reader; one that cannot be read is left out with a warning.
+
+    Parameters
+    ----------
+    folder : searched with its subfolders
+    out_dir : where `<dataset>.yaml` and `<dataset>.tsv` go
+    dataset : its name; default the folder's. With several kinds, the kind is appended to it
+    progress : called with sessions done, sessions in all, name of the file
+
+    Returns
+    -------
+    list of Path
+        The YAML pages.
+
+    Raises
+    ------
+    ManifestError
+        No readable recording, or a manifest of that name is there already.
+    """
+    folder, out_dir = Path(folder).absolute(), Path(out_dir).absolute()
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: found no folder, expected one with recordings")
+    name = dataset or safe(folder.name)
+    candidates = list(_candidates(folder))
+    found = []
+    for done, candidate in enumerate(candidates):
+        if progress is not None:
+            progress(done, len(candidates), candidate.files[0].name)
+        try:
+            found.append(_opened(candidate))
+        except NeuropipeError as error:
+            log.warning("left out of the manifest: %s", error)
+    if not found:
+        raise ManifestError(
+            f"{folder}: found {len(candidates)} recordings, none readable; expected at least one "
+            f"BIDS session, or file ending in {', '.join(BARE)}"
+        )
+    kinds = list(dict.fromkeys(one.kind for one in found))
+    names = {kind: name if len(kinds) == 1 else f"{name}_{kind}" for kind in kinds}
+    for kind in kinds:
+        if (out_dir / f"{names[kind]}.yaml").exists():
+            raise ManifestError(
+                f"{out_dir / names[kind]}.yaml: a manifest is there already; remove it or choose "
+                "another name for the data set"
+            )
+    return [
+        _write_pair(
+            out_dir / f"{names[kind]}.yaml",
+            [one for one in found if one.kind == kind],
+            sum(one.kind == kind for one in candidates),
+            folder,
+        )
+        for kind in kinds
+    ]
+
+
+def safe(name: str) -> str:
+    """Return a name that may name files."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "unnamed"
+
+
+def _candidates(folder: Path) -> Iterator[Candidate]:
+    """Yield sessions of BIDS trees, then the recordings that lie outside of them."""
+    described = sorted(p.parent for p in folder.rglob(bids.DESCRIPTION) if p.is_file())
+    roots = [r for r in described if not any(o in r.parents for o in described)]
+    outer = bids.root_of(folder / "file")
+    if outer is not None and outer not in roots:
+        roots = [outer]
+    taken: set[Path] = set()
+    for root in roots:
+        for session in bids.sessions(root):
+            if all(file.is_relative_to(folder) for file in session.recordings):
+                taken |= set(session.files)
+                yield Candidate(session.kind, session.files, session.session_id, session.subject)
+    for file in sorted(folder.rglob("[!.]*")):
+        kind = BARE.get(bids.Name(file).extension)
+        if kind is None or file in taken or not file.is_file():
+            continue
+        if kind == "bold" and any(root in file.parents for root in roots):
+            continue  # an anatomical image, map or mask: only files called bold are series
+        parts = [file.with_suffix(end) for end in PARTS] if file.suffix == ".vhdr" else []
+        yield Candidate(kind, (file, *(p for p in parts if p.is_file())))
+
+
+def _opened(candidate: Candidate) -> Candidate:
+    digests = tuple(sha256_of(file) for file in candidate.files)
+    recording = reader(candidate.kind)(
+        list(candidate.files), sha256=sha256_of_files(candidate.files, digests)
+    )
+    nodes = {group.lstrip("/") for group in recording.groups if recording[group].variables}
+    return replace(
+        candidate,
+        session_id=safe(candidate.session_id or recording.attrs["session"]),
+        subject=candidate.subject or recording.attrs["subject"],
+        nodes=frozenset(nodes),
+        sha256=digests,
+    )
+
+
+def _write_pair(page: Path, found: Sequence[Candidate], looked: int, folder: Path) -> Path:
+    out_dir = page.parent
+    about: dict[str, Any] = {}
+    root = bids.root_of(found[0].files[0])
+    if root is not None:
+        about = read_json(root / bids.DESCRIPTION)
+    text = yaml.safe_dump(
+        {
+            "title": str(about.get("Name") or page.stem),
+            "licence": str(about.get("License") or "not stated"),
+            **({"doi": str(about["DatasetDOI"])} if about.get("DatasetDOI") else {}),
+            "reader": found[0].kind,
+            "nodes": sorted(set().union(*(one.nodes for one in found))),
+            "source_note": f"{len(found)} of {looked} recordings found in {folder.name}",
+        },
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    lines = ["\t".join(COLUMNS)]
+    for one, session in zip(found, _told_apart(found), strict=True):
+        for file, digest in zip(one.files, one.sha256, strict=True):
+            inside = file.is_relative_to(out_dir)
+            path = str(file.relative_to(out_dir) if inside else file)
+            lines.append("\t".join([session, one.subject, path, str(file.stat().st_size), digest]))
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for target, content in ((page.with_suffix(".tsv"), "\n".join(lines) + "\n"), (page, text)):
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_text(content, encoding="utf-8")
+        os.replace(partial, target)
+    return page
+
+
+def _told_apart(found: Sequence[Candidate]) -> list[str]:
+    """Return session ids that differ: two subjects may both have a `01`."""
+    names = [one.session_id for one in found]
+    for choice in (
+        [safe(f"{one.subject}_{one.session_id}") for one in found],
+        [safe(bids.Name(one.files[0]).stem()) for one in found],
+    ):
+        if len(set(names)) < len(names):
+            names = choice
+    taken: dict[str, int] = {}
+    for place, name in enumerate(names):
+        taken[name] = taken.get(name, 0) + 1
+        if taken[name] > 1:
+            names[place] = f"{name}-{taken[name]}"
+    return names
