@@ -8,6 +8,7 @@ from neuropipe.registry import resolve
 
 READERS: dict[str, str] = {
     "nwb": "neuropipe.io.nwb:read",
+    "table": "neuropipe.io.table:read",
 }
 CONVERTERS: dict[str, str] = {
     "axona": "neuropipe.io.axona:convert",
