@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is impor
 MODELS = {
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
 }
+# A model's planted sessions may come before the model itself.
 SIMULATORS = {
+    "du_in": "neuropipe.models.du_in.simulate",
     "hmm_glm": "neuropipe.models.hmm_glm.simulate",
 }
 

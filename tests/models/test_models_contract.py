@@ -118,7 +118,7 @@ def test_its_settings_are_known_to_the_configuration(name):
 
 def test_registries_agree_and_unknown_names_list_the_known():
     assert set(PARAMETERS) == set(ALL)
-    assert set(SIMULATORS) <= set(MODELS)
+    assert set(MODELS) <= set(SIMULATORS)
     with pytest.raises(ConfigError, match=r"did you mean 'hmm_glm'\?"):
         resolve("hmm_gml", ALL)
     assert len(set(chain(MODELS, BASELINES))) == len(MODELS) + len(BASELINES)
