@@ -20,6 +20,7 @@ MODELS = {
 SIMULATORS = {
     "du_in": "neuropipe.models.du_in.simulate",
     "hmm_glm": "neuropipe.models.hmm_glm.simulate",
+    "mindbridge": "neuropipe.models.mindbridge.simulate",
 }
 
 
