@@ -9,6 +9,7 @@ from neuropipe.registry import resolve
 READERS: dict[str, str] = {
     "nwb": "neuropipe.io.nwb:read",
     "table": "neuropipe.io.table:read",
+    "bold": "neuropipe.io.bold:read",
 }
 CONVERTERS: dict[str, str] = {
     "axona": "neuropipe.io.axona:convert",

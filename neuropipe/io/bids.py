@@ -41,6 +41,8 @@ COMPANIONS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("scans", (".tsv",)),
     ),
 }
+# A CIFTI file ends in .nii too, but holds no volumes.
+DOUBLE = re.compile(r"\.(nii\.gz|tsv\.gz|[a-z]+(series|scalar|label|conn)\.nii)$")
 # These name the space of the contacts, not of the recording.
 PLACED = ("electrodes", "coordsystem")
 
@@ -69,11 +71,10 @@ class Name:
 
     @property
     def extension(self) -> str:
-        """Return the extension with both parts of .nii.gz, in lower case."""
+        """Return the extension with both parts of .nii.gz or .dtseries.nii, in lower case."""
         name = self.path.name.lower()
-        return next(
-            (end for end in (".nii.gz", ".tsv.gz") if name.endswith(end)), self.path.suffix.lower()
-        )
+        found = DOUBLE.search(name)
+        return found.group() if found else self.path.suffix.lower()
 
     def stem(self, *without: str) -> str:
         """Return the name without suffix, extension and some entities."""

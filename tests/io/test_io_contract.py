@@ -8,6 +8,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from made_nifti import confounds, tree
 from pynwb.behavior import SpatialSeries
 
 from neuropipe.errors import ConfigError, ReaderError
@@ -40,11 +41,18 @@ def _table(tmp_path):
     return file, {"nodes": {"behavior/place": place}}
 
 
+def _bold(tmp_path):
+    folder = tree(tmp_path / "d", n_runs=1)
+    confounds(folder, 1, {"csf": np.arange(10.0)})
+    return folder / "sub-01/func/sub-01_task-look_run-1_bold.nii.gz", {}
+
+
 # One line a reader: a function of the fixtures that it names, which returns the file (or files)
 # of one small session, and the options that reading it needs.
 SAMPLES = {
     "nwb": lambda request: (_nwb(request.getfixturevalue("make_nwb")), {}),
     "table": lambda request: _table(request.getfixturevalue("tmp_path")),
+    "bold": lambda request: _bold(request.getfixturevalue("tmp_path")),
 }
 
 
