@@ -21,6 +21,10 @@ STEPS = {
     "resample_behavior": "neuropipe.preprocess.resample_behavior:resample_behavior",
     "mark_intervals": "neuropipe.preprocess.mark_intervals:mark_intervals",
     "cut_trials": "neuropipe.preprocess.cut_trials:cut_trials",
+    "delta_f": "neuropipe.preprocess.delta_f:delta_f",
+    "detrend_signal": "neuropipe.preprocess.detrend_signal:detrend_signal",
+    "standardize": "neuropipe.preprocess.standardize:standardize",
+    "align_clock": "neuropipe.preprocess.align_clock:align_clock",
 }
 
 

@@ -62,3 +62,37 @@ def with_table(recording, name, start, stop, **columns):
     node |= {k: (dim, np.asarray(v), ONE) for k, v in columns.items()}
     recording[path] = xr.DataTree(xr.Dataset(node))
     return recording
+
+
+def with_calcium(recording, name, values, rate_hz=20.0, start_s=0.0, chunk=None):
+    """Add a series of fluorescence, (time, roi), lazy in chunks of `chunk` samples."""
+    values = np.asarray(values)
+    data = da.from_array(values, chunks=(chunk or len(values), -1))
+    time = start_s + np.arange(len(values)) / rate_hz
+    node = {"fluorescence": (("time", "roi"), data, ONE)}
+    recording[f"calcium/{name}"] = xr.DataTree(
+        xr.Dataset(node, {"time": ("time", time, SECOND)}, {"sampling_rate_hz": rate_hz})
+    )
+    return recording
+
+
+def with_events(recording, name, times):
+    """Add point events."""
+    node = xr.Dataset({"event_time": ("event", np.asarray(times, float), SECOND)})
+    recording[f"events/{name}"] = xr.DataTree(node)
+    return recording
+
+
+def with_runs(recording, start, stop):
+    """Add node `runs`, run-1, run-2, ..."""
+    labels = np.array([f"run-{i + 1}" for i in range(len(start))], dtype=object)
+    recording["runs"] = xr.DataTree(
+        xr.Dataset(
+            {
+                "run_label": ("run", labels, {"units": ""}),
+                "start_time": ("run", np.asarray(start, float), SECOND),
+                "stop_time": ("run", np.asarray(stop, float), SECOND),
+            }
+        )
+    )
+    return recording

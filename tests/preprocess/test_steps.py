@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from made_session import session, with_series, with_table
+from made_session import session, with_calcium, with_events, with_series, with_table
 
 from neuropipe import __version__
 from neuropipe.errors import ConfigError
@@ -21,12 +21,18 @@ CALLS = {
     "resample_behavior": {"signals": ["speed"]},
     "mark_intervals": {"table": "laser", "name": "laser"},
     "cut_trials": {"table": "laser"},
+    "delta_f": {"series": "ca1", "window_s": 1.0},
+    "detrend_signal": {"node": "calcium/ca1", "variable": "fluorescence"},
+    "standardize": {"node": "calcium/ca1", "variable": "dff", "over": "laser"},
+    "align_clock": {"nodes": [], "pulses": "p", "reference": "r", "max_residual_s": 0.1},
 }
 
 
 def recording():
     made = session([[0.1, 0.3], [0.2], [1.9]], lazy=True)
     made = with_series(made, "speed", np.arange(40) / 20, np.arange(40))
+    made = with_calcium(made, "ca1", 100 + np.arange(80.0).reshape(40, 2))
+    made = with_events(with_events(made, "p", [0.0, 0.5, 1.5]), "r", [0.1, 0.6, 1.6])
     return with_table(made, "laser", [0.5, 1.0], [0.7, 1.2])
 
 
@@ -55,7 +61,9 @@ def test_history_and_input():
     ]
     assert out.attrs["session"] == "made-7"
     assert json.loads(before.attrs["history"]) == []
-    assert set(before.children) == {"spikes", "units", "behavior", "intervals"}
+    assert set(before.children) == {
+        "spikes", "units", "behavior", "intervals", "calcium", "events"
+    }  # fmt: skip
     again = apply_steps(out, [{"step": "smooth_rate", "sd_s": 0.3}])
     assert len(json.loads(again.attrs["history"])) == len(CALLS) + 1
 
