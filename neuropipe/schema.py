@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
@@ -205,3 +205,24 @@ def validate(recording: Recording, *nodes: str) -> None:
     if faults:
         session = recording.attrs.get("session", "unnamed session")
         raise SchemaError(f"recording {session}: " + "; ".join(faults))
+
+
+def keep_nodes(recording: Recording, nodes: Sequence[str]) -> Recording:
+    """Return the recording with some of its nodes only, root attrs kept.
+
+    Raises
+    ------
+    SchemaError
+        A node is not there; lists those that are.
+    """
+    present = [group.lstrip("/") for group in recording.groups if recording[group].variables]
+    wanted = [p for p in present if any(p == n or p.startswith(f"{n}/") for n in nodes)]
+    missing = [n for n in nodes if not any(p == n or p.startswith(f"{n}/") for p in present)]
+    if missing:
+        raise SchemaError(
+            f"recording {recording.attrs.get('session')}: no node {missing[0]!r}; it has "
+            f"{', '.join(present)}"
+        )
+    kept = xr.DataTree.from_dict({f"/{p}": recording[p].to_dataset() for p in wanted})
+    kept.attrs = dict(recording.attrs)
+    return kept

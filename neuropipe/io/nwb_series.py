@@ -45,6 +45,25 @@ UNITS = {
 }
 NO_UNITS = {"", "1", "na", "n/a", "n.a.", "none", "unknown", "no unit", "a.u.", "au", "-"}
 AXES = ("x", "y", "z")
+# Columns of the electrodes that become coordinates of channels; places in um, as NWB has them.
+ELECTRODE = (
+    ("location", "region", object, ""),
+    ("group_name", "shaft", object, ""),
+    ("label", "label", object, ""),
+    ("channel_name", "channel_name", object, ""),
+    *((axis, axis, float, "um") for axis in AXES),
+)
+# Columns of the electrode table, as coordinates of the channels; None: the column says its units.
+ELECTRODES: dict[str, tuple[str, str | None]] = {
+    "location": ("region", ""),
+    "channel_name": ("channel_name", ""),
+    "label": ("channel_name", ""),
+    "group_name": ("shaft", ""),
+    "x": ("x", None),
+    "y": ("y", None),
+    "z": ("z", None),
+}
+UNSTATED = "not stated"
 
 
 def units_of(text: str | None) -> str:
@@ -180,9 +199,16 @@ def ephys(series: ElectricalSeries, source: Source, where: str, name: str) -> xr
         )
     table = region.table
     coords = {"channel": ("channel", np.asarray(table.id[:])[rows], {"units": "1"})}
-    if "location" in table.colnames:
-        places = source.table_column(table["location"].data, f"{where}/electrodes")[rows]
-        coords["region"] = ("channel", places.astype(object), {"units": ""})
+    for column, (name, units) in ELECTRODES.items():
+        if column not in table.colnames:
+            continue
+        told = source.table_column(table[column].data, f"{where}/electrodes")[rows]
+        if units is None:
+            stated = source.dataset(table[column].data).attrs.get("unit")
+            attrs = {"units": text_of(stated) if stated is not None else UNSTATED}
+            coords[name] = ("channel", told.astype(np.float64), attrs)
+        else:
+            coords[name] = ("channel", told.astype(object), {"units": units})
     time = clock(series, source, where)
     out = _dataset(time, {"voltage": (("time", "channel"), voltage, {"units": "V"})}, coords)
     if getattr(series, "filtering", None):

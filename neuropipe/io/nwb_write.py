@@ -1,4 +1,4 @@
-"""Recordings out as NWB: spikes, units, trials, behaviour and intervals, byte for byte alike."""
+"""Recordings out as NWB: the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pynwb.file import Subject
 from pynwb.misc import Units
 
 from neuropipe.errors import SchemaError
+from neuropipe.io import nwb_write_series
 from neuropipe.schema import Recording, validate
 
 EPOCH = "1970-01-01T00:00:00+00:00"
@@ -46,8 +47,10 @@ def write_nwb(
 
     Parameters
     ----------
-    recording : DataTree with any of spikes and units, trials, behavior, behavior/*, intervals/*
+    recording : DataTree
         A flat `behavior` node becomes one series a variable; x, y, z of one node stay together.
+        Voltages carry an electrode table, calcium a plane segmentation; any other node on a clock
+        becomes TimeSeries in module `derived`. Long arrays are written block by block.
     path : the `.nwb` file; replaced only by a whole one
     truth : planted values by name, kept as scratch data, which the reader leaves alone
 
@@ -58,13 +61,6 @@ def write_nwb(
     """
     path = Path(path)
     nodes = [group.lstrip("/") for group in recording.groups if recording[group].variables]
-    known = ("spikes", "units", "trials", "behavior", "intervals")
-    strange = [node for node in nodes if node and node.split("/")[0] not in known]
-    if strange:
-        raise SchemaError(
-            f"{path}: cannot write {', '.join(strange)} as NWB, expected nodes of "
-            f"{', '.join(known)}; drop them first"
-        )
     validate(recording, *filter(None, nodes))
     attrs = recording.attrs
     start = datetime.fromisoformat(attrs.get("session_start_time", EPOCH))
@@ -84,11 +80,22 @@ def write_nwb(
     if "units" in nodes:
         _add_units(file, recording, units_of_columns)
     for node in nodes:
+        family, _, name = node.partition("/")
         dataset = recording[node].to_dataset()
-        if node == "trials" or node.startswith("intervals/"):
-            _add_intervals(file, dataset, node.rsplit("/", 1)[-1], units_of_columns)
-        elif node.split("/")[0] == "behavior":
+        if node == "trials" or family == "intervals":
+            _add_intervals(file, dataset, name or node, units_of_columns)
+        elif family == "behavior":
             _add_behavior(file, dataset, node)
+        elif family in ("ephys", "ieeg"):
+            nwb_write_series.add_voltage(file, dataset, name or node, units_of_columns)
+        elif family == "calcium":
+            nwb_write_series.add_calcium(file, dataset, name)
+        elif family == "events":
+            nwb_write_series.add_events(file, dataset, name, units_of_columns)
+        elif family == "runs":
+            _add_intervals(file, dataset.rename(run="interval"), "runs", units_of_columns)
+        elif node and family not in ("spikes", "units"):
+            nwb_write_series.add_derived(file, dataset, node)
     for name, values in (truth or {}).items():
         file.add_scratch(np.asarray(values), name=name, description="planted truth")
     save(file, path, units_of_columns)
@@ -187,7 +194,7 @@ def _add_behavior(file: NWBFile, dataset: xr.Dataset, node: str) -> None:
     names = [str(name) for name in dataset.data_vars]
     units = {name: dataset[name].attrs["units"] for name in names}
     common = {
-        **_clock(dataset["time"].values),
+        **nwb_write_series.clock(dataset["time"]),
         "description": dataset.attrs.get("description", "no description"),
     }
     if own and names == AXES[: len(names)] and len(set(units.values())) == 1:
@@ -200,12 +207,3 @@ def _add_behavior(file: NWBFile, dataset: xr.Dataset, node: str) -> None:
         label = name if own in ("", name) else f"{own}_{name}"
         unit = NWB_UNITS.get(units[name], units[name])
         module.add(TimeSeries(name=label, data=dataset[name].values, unit=unit, **common))
-
-
-def _clock(time: np.ndarray) -> dict[str, float | np.ndarray]:
-    """Return a rate where it gives back the very same times, else the timestamps."""
-    if len(time) > 1 and time[-1] > time[0]:
-        rate = round((len(time) - 1) / (time[-1] - time[0]), 6)
-        if np.array_equal(time[0] + np.arange(len(time)) / rate, time):
-            return {"rate": rate, "starting_time": float(time[0])}
-    return {"timestamps": time}

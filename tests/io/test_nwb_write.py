@@ -2,11 +2,15 @@
 
 import hashlib
 
+import dask.array as da
 import h5py
 import numpy as np
 import pynwb
 import pytest
 import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from neuropipe.errors import SchemaError
 from neuropipe.io.nwb import read
@@ -89,13 +93,82 @@ def test_silent_units_and_no_unit_at_all(tmp_path):
         assert back["spikes"].sizes["spike"] == 0
 
 
+def ramp(n: int, rate_hz: float, start_s: float) -> tuple:
+    return ("time", start_s + np.arange(n) / rate_hz, {"units": "s"})
+
+
+@st.composite
+def series(draw):
+    """Draw one voltage, one fluorescence and one event node, lazy or not."""
+    n, width = draw(st.integers(2, 40)), draw(st.integers(1, 4))
+    rate_hz = draw(st.sampled_from([1.0, 30.0, 1000.0, 2000.5]))
+    start_s = draw(st.sampled_from([0.0, 0.25, 17.125]))
+    numbers = st.floats(-1e3, 1e3, width=32)
+    values = draw(arrays(np.float32, (n, width), elements=numbers))
+    chunk = draw(st.integers(1, n))
+    data = da.from_array(values, chunks=(chunk, width))
+    text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=5)
+    labels = draw(st.lists(text, min_size=1, max_size=4))
+    at = np.sort(draw(arrays(float, len(labels), elements=st.floats(0, 1e4))))
+    place = draw(arrays(float, (3, width), elements=st.floats(-90, 90)))
+    rois = draw(st.lists(st.integers(0, 99), min_size=width, max_size=width, unique=True))
+    return xr.DataTree.from_dict({
+        "/": xr.Dataset(attrs={"dataset": "d", "subject": "m", "session": "s"}),
+        "/ephys/lfp": xr.Dataset(
+            {"voltage": (("time", "channel"), data, {"units": "V"})},
+            {
+                "time": ramp(n, rate_hz, start_s),
+                "channel": ("channel", np.arange(width), {"units": "1"}),
+                "channel_name": ("channel", np.array([f"A{i}µ" for i in range(width)], object),
+                                 {"units": ""}),
+                "region": ("channel", np.array(["CA1"] * width, object), {"units": ""}),
+                "shaft": ("channel", np.array(["A"] * width, object), {"units": ""}),
+                **{a: ("channel", p, {"units": "mm"}) for a, p in zip("xyz", place, strict=True)},
+            },
+        ),
+        "/calcium/cells": xr.Dataset(
+            {draw(st.sampled_from(["dff", "fluorescence"])): (("time", "roi"), data,
+                                                              {"units": "1"})},
+            {"time": ramp(n, rate_hz, start_s), "roi": ("roi", np.array(rois), {"units": "1"})},
+        ),
+        "/events/notes": xr.Dataset(
+            {
+                "event_time": ("event", at, {"units": "s"}),
+                "text": ("event", np.array(labels, object), {"units": ""}),
+            }
+        ),
+    })  # fmt: skip
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(made=series())
+def test_series_come_back_with_values_units_times_and_labels(made, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nwb") / "a.nwb"
+    write_nwb(made, path)
+    back = read(path)
+    for node in ("ephys/lfp", "calcium/cells", "events/notes"):
+        there, here = back[node].to_dataset().compute(), made[node].to_dataset().compute()
+        assert set(here.variables) <= set(there.variables)
+        for name in here.variables:
+            found, put = there[name], here[name]
+            assert found.attrs["units"] == put.attrs["units"], name
+            if name == "time":
+                np.testing.assert_allclose(found.values, put.values, rtol=0, atol=1e-9)
+            else:
+                np.testing.assert_array_equal(found.values, put.values, err_msg=name)
+
+
 def test_what_has_no_place_in_nwb_is_refused(small_recording, tmp_path):
-    small_recording["counts"] = xr.DataTree(
-        xr.Dataset({"spike_count": (("time", "unit"), np.zeros((2, 3), dtype=int), {"units": "1"})})
+    codes = xr.DataArray(np.array(["a", "b"], object), dims="stimulus", attrs={"units": ""})
+    small_recording["embedding"] = xr.DataTree(
+        xr.Dataset(
+            {"embedding": (("stimulus", "feature"), np.zeros((2, 3)), {"units": "1"})},
+            {"stimulus": codes},
+        )
     )
-    with pytest.raises(SchemaError, match="cannot write counts as NWB"):
+    with pytest.raises(SchemaError, match="embedding: has no clock"):
         write_nwb(small_recording, tmp_path / "a.nwb")
-    del small_recording["counts"]
+    del small_recording["embedding"]
     small_recording["spikes/unit_index"].values[:] = [2, 2, 0, 0]
     with pytest.raises(SchemaError, match="expected spikes ordered by unit"):
         write_nwb(small_recording, tmp_path / "a.nwb")
