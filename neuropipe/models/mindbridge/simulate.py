@@ -299,7 +299,7 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
                 "affine": affine.ravel().tolist(),
                 "grid_shape": list(shape),
                 "repetition_time_s": plan.repetition_time_s,
-                "space": "T1w",
+                "space": "native",
                 "task": "images",
             },
         ),
