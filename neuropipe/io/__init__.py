@@ -8,6 +8,7 @@ from neuropipe.registry import resolve
 
 READERS: dict[str, str] = {
     "nwb": "neuropipe.io.nwb:read",
+    "ieeg": "neuropipe.io.ieeg:read",
     "table": "neuropipe.io.table:read",
     "bold": "neuropipe.io.bold:read",
 }

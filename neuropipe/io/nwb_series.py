@@ -86,8 +86,10 @@ class Ramp:
 
     def __getitem__(self, index) -> np.ndarray:
         rows = index[0] if isinstance(index, tuple) else index
-        first, last, _ = rows.indices(self.shape[0])
-        return self.start + np.arange(first, last) / self.rate
+        if isinstance(rows, slice):  # of any step: Dask hands on what its user asked for
+            chosen = range(self.shape[0])[rows]
+            rows = np.arange(chosen.start, chosen.stop, chosen.step)
+        return self.start + np.asarray(rows) / self.rate
 
 
 def clock(series: TimeSeries, source: Source, where: str, ordered: bool = True):

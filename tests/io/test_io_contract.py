@@ -8,6 +8,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from made_ieeg import signals, write_edf
 from made_nifti import confounds, tree
 from pynwb.behavior import SpatialSeries
 
@@ -47,12 +48,17 @@ def _bold(tmp_path):
     return folder / "sub-01/func/sub-01_task-look_run-1_bold.nii.gz", {}
 
 
+def _ieeg(tmp_path):
+    return write_edf(tmp_path / "small.edf", signals(), marks=[(1.0, None, "word")]), {}
+
+
 # One line a reader: a function of the fixtures that it names, which returns the file (or files)
 # of one small session, and the options that reading it needs.
 SAMPLES = {
     "nwb": lambda request: (_nwb(request.getfixturevalue("make_nwb")), {}),
     "table": lambda request: _table(request.getfixturevalue("tmp_path")),
     "bold": lambda request: _bold(request.getfixturevalue("tmp_path")),
+    "ieeg": lambda request: _ieeg(request.getfixturevalue("tmp_path")),
 }
 
 

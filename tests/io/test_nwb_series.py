@@ -1,6 +1,7 @@
 """NWB series in: each on its own clock, in its units, in the node of its family."""
 
 import numpy as np
+import pytest
 from pynwb import TimeSeries
 from pynwb.base import ImageReferences, Images
 from pynwb.behavior import (
@@ -22,7 +23,9 @@ from pynwb.ophys import (
     RoiResponseSeries,
 )
 
+from neuropipe.io.hdf5 import lazy
 from neuropipe.io.nwb import read
+from neuropipe.io.nwb_series import Ramp
 from neuropipe.schema import validate
 
 
@@ -283,3 +286,9 @@ def test_images_and_the_order_they_were_shown_in(make_nwb, caplog, nodes_of):
     assert recording["stimulus/shown/frame_index"].values.tolist() == [1, 0, 1]
     assert recording["stimulus/shown"].attrs["images"] == "album"
     assert recording["stimulus/sound/value"].attrs["units"] == "Pa"
+
+
+@pytest.mark.parametrize("index", [np.s_[::2], np.s_[5], np.s_[::-1], np.s_[3:9:4], np.s_[[3, 7]]])
+def test_any_choice_of_a_regular_clock(index):
+    time = lazy(Ramp(2.0, 10.0, (12,)))
+    np.testing.assert_array_equal(time[index].compute(), (2.0 + np.arange(12) / 10)[index])
