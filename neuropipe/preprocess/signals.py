@@ -78,7 +78,8 @@ def second_pass(values: da.Array, summary: da.Array) -> da.Array:
     Without it, Dask would keep every block from the first reading until the second: the whole
     recording in memory.
     """
-    return bind(values, summary, seed="neuropipe-second-pass")
+    # a seed of its own for each pass: keys of two steps in a row must not be the same
+    return bind(values, summary, seed=summary.name)
 
 
 def reduced(

@@ -154,3 +154,12 @@ def test_the_signal_is_not_held_between_its_two_readings():
     out.map_blocks(store, dtype=float, meta=np.zeros((0, 0))).compute(scheduler="synchronous")
     assert log[:40] == ["load"] * 40
     assert log[40:] == ["load", "store"] * 40
+
+
+def test_two_readings_in_a_row():
+    values = traces(120)
+    out = detrend_signal(made(values, 7, runs=[50]), node=NODE)
+    z = standardize(out, node=NODE, over="recording")[NODE]["fluorescence"]
+    for run in (slice(0, 50), slice(50, 120)):
+        flat = scipy.signal.detrend(values[run], axis=0)
+        np.testing.assert_allclose(z.values[run], flat / flat.std(0), atol=1e-9)
