@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -89,7 +89,7 @@ def write_bids(
     Notes
     -----
     The brain mask (which voxels there are) and the confounds stand in ``derivatives/neuropipe``,
-    the embedding in ``stimuli/embedding.h5``. Runs that were laid end to end get no acq_time.
+    the embedding in ``stimuli/embedding.h5``. Runs without a gap between them get no acq_time.
     A contact whose type is not known is written as SEEG, for BIDS wants a type.
     """
     root = Path(root)
@@ -213,7 +213,7 @@ def _write_tree(
     if "embedding" in recording.children:
         node = recording["embedding"].to_dataset()
         files.append(write_embedding(node, root / "stimuli" / "embedding.h5"))
-    acquired = [_acquired(recording, piece.start_s) for piece in pieces]
+    acquired = _acquired(recording, pieces)
     names = [file.relative_to(home).as_posix() for file in main]
     scans = home / f"{prefix}_scans.tsv"
     files.append(write_table(scans, {"filename": names, "acq_time": acquired}))
@@ -285,14 +285,29 @@ def _pieces(recording: Recording, node: str, stem: str) -> list[Piece]:
     ]
 
 
-def _acquired(recording: Recording, start_s: float) -> str:
-    """Return a run's acq_time, n/a where its start is not known."""
-    clock = recording["runs"].attrs.get("clock", "") if "runs" in recording.children else ""
+def spans(rows: slice, step: int) -> Iterator[slice]:
+    """Cut rows at multiples of a step, where lazy arrays have their blocks."""
+    at = rows.start
+    while at < rows.stop:
+        until = min((at // step + 1) * step, rows.stop)
+        yield slice(at, until)
+        at = until
+
+
+def _acquired(recording: Recording, pieces: Sequence[Piece]) -> list[str]:
+    """Return the runs' acq_time: n/a for runs without a gap between them, whose clock is ours."""
     began = recording.attrs.get("session_start_time")
-    if not began and ("end to end" in clock or clock in ("", "one run")):
-        return "n/a"
-    when = datetime.fromisoformat(began or EPOCH).replace(tzinfo=None)
-    return (when + timedelta(seconds=start_s)).isoformat(timespec="microseconds")
+    base = datetime.fromisoformat(began or EPOCH).replace(tzinfo=None)
+    when = [
+        (base + timedelta(seconds=piece.start_s)).isoformat(timespec="microseconds")
+        for piece in pieces
+    ]
+    runs = recording["runs"].to_dataset() if "runs" in recording.children else None
+    if runs is not None and not np.allclose(
+        runs["start_time"].values[1:], runs["stop_time"].values[:-1], rtol=0, atol=1e-3
+    ):
+        return when
+    return [when[0] if began else "n/a", *["n/a"] * (len(pieces) - 1)]
 
 
 def _label(text: str) -> str:

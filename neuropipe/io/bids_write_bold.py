@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.bids_write import CLOCK_SLACK, Piece, generated
+from neuropipe.io.bids_write import CLOCK_SLACK, Piece, generated, spans
 from neuropipe.io.sidecars_write import write_json, write_table
+from neuropipe.io.store import layout
 from neuropipe.schema import Recording
 
 # Whole volumes held at a time, float32.
@@ -48,7 +49,7 @@ def write_bold(
         own = node.isel(time=piece.rows)
         _refuse_gaps(own, piece, tr_s)
         path = home / "func" / f"{piece.stem}_bold.nii.gz"
-        _write_run(path, own["bold"], flat, shape, affine, tr_s, int16)
+        _write_run(path, node["bold"], piece.rows, flat, shape, affine, tr_s, int16)
         main.append(path)
         told = {"TaskName": task, "RepetitionTime": tr_s}
         if own["bold"].attrs["units"] != "1":
@@ -86,18 +87,21 @@ def _refuse_gaps(own: xr.Dataset, piece: Piece, tr_s: float) -> None:
 def _write_run(
     path: Path,
     bold: xr.DataArray,
+    rows: slice,
     flat: np.ndarray,
     shape: tuple[int, int, int],
     affine: np.ndarray,
     tr_s: float,
     int16: bool,
 ) -> None:
-    n_volumes, n_places = bold.sizes["time"], int(np.prod(shape))
-    rows = max(1, PIECE_BYTES // (4 * n_places))
+    n_places = int(np.prod(shape))
+    step, few = layout(bold.shape, 4)[1][0], max(1, PIECE_BYTES // (4 * n_places))
 
     def blocks() -> Iterator[np.ndarray]:
-        for at in range(0, n_volumes, rows):
-            yield bold.isel(time=slice(at, at + rows)).values
+        for part in spans(rows, step):
+            block = bold.isel(time=part).values
+            for at in range(0, len(block), few):
+                yield block[at : at + few]
 
     def volumes(
         dtype: np.dtype, code: Callable[[np.ndarray], np.ndarray], outside: int = 0
@@ -107,7 +111,7 @@ def _write_run(
             out[:, flat] = code(block)
             yield out
 
-    whole = (*shape, n_volumes)
+    whole = (*shape, rows.stop - rows.start)
     if not int16:
         real = np.dtype(np.float32)
         _write_image(path, real, whole, affine, volumes(real, np.asarray), tr_s)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.bids_write import CLOCK_SLACK, Piece
+from neuropipe.io.bids_write import CLOCK_SLACK, Piece, spans
 from neuropipe.io.sidecars_write import write_json, write_table
 from neuropipe.io.store import layout
 from neuropipe.schema import Recording
@@ -127,11 +127,10 @@ def _brainvision(
             folder_out=stem.parent, resolution=1.0, unit=units, fmt="binary_float32",
         )  # fmt: skip
     files = [stem.with_name(stem.name + end) for end in (".vhdr", ".eeg", ".vmrk")]
-    step = layout((rows.stop - rows.start, len(names)), 4)[1][0]
+    step = layout(node["voltage"].shape, 4)[1][0]
     with files[1].open("wb") as stream:
-        for at in range(rows.start, rows.stop, step):
-            part = slice(at, min(at + step, rows.stop))
-            stream.write(_block(node, others, part, np.float32).astype("<f4").tobytes())
+        for part in spans(rows, step):
+            stream.write(_block(node, others, part, np.float32).astype("<f4", copy=False).data)
     return files
 
 

@@ -199,7 +199,8 @@ def test_same_content_same_bytes_lazy_or_not(kind, request, tmp_path, monkeypatc
     recording = request.getfixturevalue(kind)
     write_bids(recording, tmp_path / "a", task="rest")
     monkeypatch.setattr("neuropipe.io.bids_write_bold.PIECE_BYTES", 5000)
-    monkeypatch.setattr("neuropipe.io.bids_write_ieeg.layout", lambda *_: ((7,), (777,)))
+    for module in ("ieeg", "bold"):
+        monkeypatch.setattr(f"neuropipe.io.bids_write_{module}.layout", lambda *_: ((7,), (77,)))
     lazy = xr.map_over_datasets(lambda d: d.chunk() if d.variables else d, recording)
     lazy.attrs = recording.attrs
     write_bids(lazy, tmp_path / "b", task="rest")
@@ -244,15 +245,15 @@ def test_true_starts_of_runs_are_kept(voltage, tmp_path):
     time = ("time", node["time"].values + shift, {"units": "s"})
     del voltage["behavior"], voltage["intervals"]
     voltage["ieeg"] = xr.DataTree(node.assign_coords(time=time))
-    late = runs["start_time"].values + np.array([0, 30.25])
-    voltage["runs"] = xr.DataTree(
-        runs.assign(start_time=("run", late, {"units": "s"})).assign_attrs(
-            clock="acq_time of scans.tsv"
-        )
-    )
+    late = [
+        runs[n].copy(data=runs[n].values + np.array([0, 30.25]))
+        for n in ("start_time", "stop_time")
+    ]
+    voltage["runs"] = xr.DataTree(runs.assign({array.name: array for array in late}))
     files = write_bids(voltage, tmp_path / "tree", task="words")
     back = ieeg.read(files)
     np.testing.assert_allclose(back["ieeg/time"].values, time[1], atol=1e-6)
+    assert back["runs"].attrs["clock"] == "acq_time of scans.tsv"
 
 
 def test_what_is_missing_is_not_available(voltage, tmp_path):

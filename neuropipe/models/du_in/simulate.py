@@ -186,8 +186,8 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
 
     Notes
     -----
-    Source: the bank, the words and the noise follow section 3.1 of Zheng et al. (NeurIPS 2024) in
-    the small: units of 100 ms, words as sequences of them. Memory: twice the written voltage.
+    Source: our own plan, shaped after the task of Du-IN (Zheng et al., NeurIPS 2024): words read
+    aloud, some contacts in speech areas, tokens of 100 ms. Memory: about twice the voltage.
     """
     rng = generator(seed, "units")
     first = int(rng.integers(plan.n_channels - plan.n_speech + 1))
