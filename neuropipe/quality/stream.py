@@ -1,0 +1,81 @@
+"""Signals of a recording read block by block, run by run: memory does not know their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.schema import Recording
+
+BLOCK_BYTES = 64 * 2**20
+
+
+def nodes_of(recording: Recording, *families: str) -> dict[str, xr.Dataset]:
+    """Return the nodes of that name, or children of a node of that name, which hold variables."""
+    found = {}
+    for path in recording.groups:
+        name = path.lstrip("/")
+        if name.split("/")[0] in families and recording[path].variables:
+            found[name] = cast(xr.DataTree, recording[path]).to_dataset(inherit=False)
+    return found
+
+
+def runs_of(recording: Recording, dataset: xr.Dataset) -> list[tuple[str, slice]]:
+    """Return label and samples of each run, one called ``all`` where there are no runs."""
+    n = dataset.sizes["time"]
+    if "runs" not in recording.children:
+        return [("all", slice(0, n))]
+    runs = recording["runs"].to_dataset()
+    labels = [f"run {label}" for label in runs["run_label"].values]
+    step = np.diff(dataset["time"][:2].values).sum()
+    starts = np.searchsorted(dataset["time"].values, runs["start_time"].values - step / 2)
+    bounds = [*starts.tolist(), n]
+    bounds[0] = 0
+    return [
+        (label, slice(a, b))
+        for label, (a, b) in zip(labels, pairwise(bounds), strict=True)
+        if b > a
+    ]
+
+
+def blocks(array: xr.DataArray, run: slice | None = None) -> Iterator[np.ndarray]:
+    """Yield the values of a run, (time, ...), in the blocks that they are stored in."""
+    run = run or slice(0, array.sizes["time"])
+    row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=int))
+    most = max(1, BLOCK_BYTES // max(1, row_bytes))
+    sizes = array.chunks[0] if array.chunks else (array.shape[0],)
+    edges = np.cumsum((0, *sizes))
+    cuts = sorted({run.start, run.stop, *(e for e in edges.tolist() if run.start < e < run.stop)})
+    for first, last in pairwise(cuts):
+        for start in range(first, last, most):
+            part = array.isel(time=slice(start, min(start + most, last)))
+            yield np.asarray(part.values)
+
+
+def pieces(array: xr.DataArray, run: slice, rows: int, most: int) -> list[np.ndarray]:
+    """Return up to `most` stretches of `rows` samples, spread evenly over a run."""
+    n = run.stop - run.start
+    if n <= rows:
+        return [np.asarray(array.isel(time=run).values)]
+    count = min(most, n // rows)
+    starts = run.start + np.linspace(0, n - rows, count).astype(int)
+    return [np.asarray(array.isel(time=slice(s, s + rows)).values) for s in starts]
+
+
+def extent_s(recording: Recording) -> tuple[float, float] | None:
+    """Return first and last time of all clocks and spikes of a recording; None without any."""
+    ends: list[float] = []
+    for path in recording.groups:
+        name = path.lstrip("/").split("/")[0]
+        if name in ("trials", "intervals", "events", "runs", "windows"):
+            continue
+        node = recording[path]
+        if "time" in node.variables and node["time"].size:
+            ends += node["time"][[0, -1]].values.astype(float).tolist()
+        if "spike_time" in node.variables and node["spike_time"].size:
+            ends += [float(node["spike_time"].min()), float(node["spike_time"].max())]
+    return (min(ends), max(ends)) if ends else None
