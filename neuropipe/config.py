@@ -120,7 +120,12 @@ class Study(Frozen):
     study: str = Field(description="Name of the study, shown in the report.", pattern=NAME)
     title: str = Field("", description="One line for the head of the report.")
     datasets: dict[str, Dataset]
-    runs: dict[str, Run]
+    runs: dict[str, Run] = Field(
+        default_factory=dict, description="None: recordings are ingested and checked only."
+    )
+    quality: dict[str, Any] = Field(
+        default_factory=dict, description="Levels of the quality checks that differ from ours."
+    )
 
     @field_validator("datasets", "runs")
     @classmethod
