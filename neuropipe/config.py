@@ -23,6 +23,7 @@ PARAMETERS = {
     "gaussian_glm": "neuropipe.baselines.config:GLMConfig",
     "poisson_hmm": "neuropipe.baselines.config:HMMConfig",
 }
+THRESHOLDS = {"quality": "neuropipe.quality.thresholds:Thresholds"}
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
@@ -223,6 +224,7 @@ def check_study(mapping: Mapping[str, Any], where: str = "config") -> Study:
         With the place, the key and the nearest match.
     """
     study = build(Study, mapping, where)
+    build(resolve("quality", THRESHOLDS, "config"), study.quality, f"{where}: quality")
     for name, run in study.runs.items():
         check_run(name, run, study, where)
     return study

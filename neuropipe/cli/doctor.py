@@ -28,8 +28,14 @@ def doctor(
     manifests: Annotated[Path, typer.Option(help="Folder of manifests to look through.")] = Path(
         "data_manifests"
     ),
+    plan: Annotated[
+        Path | None, typer.Option(help="Configuration of a study: what its jobs will need.")
+    ] = None,
 ) -> None:
     """Say what this machine has, and what is broken; exits 1 when something is."""
+    if plan is not None:
+        Console().print(_planned(plan, results))
+        return
     out = Table("what", "found", "remark", title=f"neuropipe {__version__}")
     out.add_row("python", platform.python_version(), "")
     for name in PACKAGES:
@@ -50,6 +56,22 @@ def doctor(
     Console().print(out)
     if faults:
         raise SystemExit(1)
+
+
+def _planned(config: Path, results: Path) -> Table:
+    """Return the jobs of a study, with the memory and time of each."""
+    from neuropipe.config import read_study
+    from neuropipe.plan import plan
+
+    jobs = list(plan(read_study(config), results))
+    out = Table("rule", "job", "memory (MB)", "time (s)", "basis", title=f"plan of {config}")
+    for job in jobs:
+        out.add_row(job.rule, job.name, f"{job.memory_mb:,}", f"{job.seconds:,.0f}", job.basis)
+    most = max((job.memory_mb for job in jobs), default=0)
+    total = sum(job.seconds for job in jobs)
+    out.add_section()
+    out.add_row("all", f"{len(jobs)} jobs", f"{most:,} at most", f"{total:,.0f} on one core", "")
+    return out
 
 
 def _gpu() -> tuple[str, str]:

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,17 +20,14 @@ from neuropipe.errors import FetchError, ManifestError, NeuropipeError
 from neuropipe.io import converter
 from neuropipe.io.carrier import extract
 from neuropipe.io.manifest import Manifest, Row, sha256_of, verify
+from neuropipe.io.releases import PYPI, TIMEOUT_S, download
 
 log = logging.getLogger(__name__)
 
 DANDI_API = "https://api.dandiarchive.org/api"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TIMEOUT_S = 30
 TRIES = 3
 PIECE = 2**16
-PYPI = re.compile(
-    r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!_-]+)(\[(?P<tags>[\w.,]+)\])?"
-)
 SCHEMES = "a local path, https://, s3://, dandi:, pypi:"
 
 
@@ -199,7 +195,7 @@ def _cached(address: str, entry: Row, home: Path) -> Path:
             log.warning("%s; getting it again", error)
             target.unlink()
     if release:
-        _by_pip(release["name"], release["version"], release["tags"], entry, target)
+        _by_pip(release, entry, target)
     else:
         _by_https(_url(address), entry, target)
     return target
@@ -337,51 +333,12 @@ def _accept(partial: Path, entry: Row, target: Path) -> None:
     os.replace(partial, target)
 
 
-def _by_pip(name: str, version: str, tags: str | None, entry: Row, target: Path) -> None:
-    """Get a release through whatever index pip is configured with, its hash pinned.
-
-    Tags such as ``cp311,abi3,manylinux_2_28_x86_64`` choose one wheel whatever the machine. A
-    wheel is only copied. Where none has the hash, pip takes the sdist, whose hash it checks
-    before it asks the build script for the metadata.
-    """
+def _by_pip(release: re.Match, entry: Row, target: Path) -> None:
     folder = target.with_name(".pip.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    pinned = folder / "pinned.txt"
-    pinned.write_text(f"{name}=={version} --hash=sha256:{entry.sha256}\n", encoding="utf-8")
-    command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python",
-        "--disable-pip-version-check", "--no-input", "--quiet", "--retries", "1",
-        "--timeout", str(TIMEOUT_S), "--require-hashes", "-r", str(pinned), "-d", str(folder),
-    ]  # fmt: skip
-    if tags:
-        options = ("--python-version", "--abi", "--platform")
-        wanted = tags.removeprefix("cp").split(",")
-        command += [word for pair in zip(options, wanted, strict=False) for word in pair]
-    log.info("%s: asking pip for %s %s", entry.path.partition("!")[0], name, version)
     try:
-        kinds = ("--only-binary=:all:", "--no-binary=:all:")
-        others = 0
-        for kind in kinds[:1] if tags else kinds:
-            child = subprocess.run([*command, kind], capture_output=True, text=True, check=False)
-            other = "DO NOT MATCH THE HASHES" in child.stderr.upper()
-            others += other
-            if not other and "No matching distribution" not in child.stderr:
-                break
-        if child.returncode and others:
-            raise ManifestError(
-                f"{entry.path.partition('!')[0]}: pip got files whose sha256 is not "
-                f"{entry.sha256}; mend the manifest or the index"
-            )
-        files = [file for file in folder.iterdir() if file != pinned]
-        if child.returncode or len(files) != 1:
-            why = [line for line in child.stderr.splitlines() if line.startswith("ERROR")]
-            raise FetchError(
-                f"{entry.path.partition('!')[0]}: pip could not get it "
-                f"({why[-1] if why else child.stderr.strip()[-200:]}); check pip's "
-                "index and the network"
-            )
-        _accept(files[0], entry, target)
+        _accept(download(release, entry.sha256, folder), entry, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
