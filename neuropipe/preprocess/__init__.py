@@ -25,6 +25,10 @@ STEPS = {
     "detrend_signal": "neuropipe.preprocess.detrend_signal:detrend_signal",
     "standardize": "neuropipe.preprocess.standardize:standardize",
     "align_clock": "neuropipe.preprocess.align_clock:align_clock",
+    "drop_volumes": "neuropipe.preprocess.drop_volumes:drop_volumes",
+    "select_voxels": "neuropipe.preprocess.select_voxels:select_voxels",
+    "average_regions": "neuropipe.preprocess.average_regions:average_regions",
+    "clean_bold": "neuropipe.preprocess.clean_bold:clean_bold",
 }
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from made_bold import GRID, bold, image, noise
 from made_session import session, with_calcium, with_events, with_series, with_table
 
 from neuropipe import __version__
@@ -25,6 +26,10 @@ CALLS = {
     "detrend_signal": {"node": "calcium/ca1", "variable": "fluorescence"},
     "standardize": {"node": "calcium/ca1", "variable": "dff", "over": "laser"},
     "align_clock": {"nodes": [], "pulses": "p", "reference": "r", "max_residual_s": 0.1},
+    "drop_volumes": {"n_volumes": 1},
+    "select_voxels": {"min_variance": 0.0},
+    "average_regions": {"atlas": "written by a fixture"},
+    "clean_bold": {"high_pass_hz": 0.02},
 }
 
 
@@ -33,7 +38,15 @@ def recording():
     made = with_series(made, "speed", np.arange(40) / 20, np.arange(40))
     made = with_calcium(made, "ca1", 100 + np.arange(80.0).reshape(40, 2))
     made = with_events(with_events(made, "p", [0.0, 0.5, 1.5]), "r", [0.1, 0.6, 1.6])
+    scanned = bold(noise(20), chunks=(6, 24))
+    made["bold"], made["runs"] = scanned["bold"], scanned["runs"]
     return with_table(made, "laser", [0.5, 1.0], [0.7, 1.2])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _atlas(tmp_path_factory):
+    path = tmp_path_factory.mktemp("atlas") / "atlas.nii"
+    CALLS["average_regions"]["atlas"] = image(path, np.ones(GRID, np.int16))
 
 
 def test_every_step_is_called_here():
@@ -62,7 +75,7 @@ def test_history_and_input():
     assert out.attrs["session"] == "made-7"
     assert json.loads(before.attrs["history"]) == []
     assert set(before.children) == {
-        "spikes", "units", "behavior", "intervals", "calcium", "events"
+        "spikes", "units", "behavior", "intervals", "calcium", "events", "bold", "runs"
     }  # fmt: skip
     again = apply_steps(out, [{"step": "smooth_rate", "sd_s": 0.3}])
     assert len(json.loads(again.attrs["history"])) == len(CALLS) + 1
