@@ -31,15 +31,29 @@ def runs_of(recording: Recording, dataset: xr.Dataset) -> list[tuple[str, slice]
         return [("all", slice(0, n))]
     runs = recording["runs"].to_dataset()
     labels = [f"run {label}" for label in runs["run_label"].values]
-    step = np.diff(dataset["time"][:2].values).sum()
-    starts = np.searchsorted(dataset["time"].values, runs["start_time"].values - step / 2)
-    bounds = [*starts.tolist(), n]
-    bounds[0] = 0
+    edges = runs["start_time"].values - np.diff(dataset["time"][:2].values).sum() / 2
+    before = sum(np.searchsorted(part, edges) for part in blocks(dataset["time"]))
+    bounds = [0, *np.asarray(before)[1:].tolist(), n]
     return [
-        (label, slice(a, b))
-        for label, (a, b) in zip(labels, pairwise(bounds), strict=True)
-        if b > a
+        (name, slice(a, b)) for name, (a, b) in zip(labels, pairwise(bounds), strict=True) if b > a
     ]
+
+
+def rate_hz_of(dataset: xr.Dataset) -> float:
+    """Return the sampling rate that a node declares, else that of its first samples."""
+    declared = dataset.attrs.get("sampling_rate_hz")
+    if declared:
+        return float(declared)
+    steps = np.diff(dataset["time"][:10_000].values)
+    steps = steps[steps > 0]
+    return float(1 / np.median(steps)) if len(steps) else float("nan")
+
+
+def names_of(dataset: xr.Dataset, dim: str) -> list[str]:
+    """Return the names along a dim, or their numbers where they have none."""
+    if dim in dataset.coords:
+        return [str(name) for name in dataset[dim].values]
+    return [str(i) for i in range(dataset.sizes[dim])]
 
 
 def blocks(array: xr.DataArray, run: slice | None = None) -> Iterator[np.ndarray]:
@@ -73,7 +87,7 @@ def extent_s(recording: Recording) -> tuple[float, float] | None:
         name = path.lstrip("/").split("/")[0]
         if name in ("trials", "intervals", "events", "runs", "windows"):
             continue
-        node = recording[path]
+        node = recording[path].to_dataset()
         if "time" in node.variables and node["time"].size:
             ends += node["time"][[0, -1]].values.astype(float).tolist()
         if "spike_time" in node.variables and node["spike_time"].size:
