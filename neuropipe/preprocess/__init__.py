@@ -29,6 +29,7 @@ STEPS = {
     "select_voxels": "neuropipe.preprocess.select_voxels:select_voxels",
     "average_regions": "neuropipe.preprocess.average_regions:average_regions",
     "clean_bold": "neuropipe.preprocess.clean_bold:clean_bold",
+    "single_trial": "neuropipe.preprocess.single_trial:single_trial",
 }
 
 

@@ -137,7 +137,8 @@ def nuisance_basis(
     length = np.linalg.norm(design, axis=0)
     design = design[:, length > 0] / length[length > 0]
     left, size, _ = np.linalg.svd(design, full_matrices=False)
-    basis = left[:, size > RANK * max(1.0, size.max(initial=0.0))]
+    # rows of 0 come out of the decomposition as rounding, and a NaN times that is NaN
+    basis = left[:, size > RANK * max(1.0, size.max(initial=0.0))] * kept[:, None]
     if kept.sum() <= basis.shape[1]:
         raise DataError(
             f"{where}: {int(kept.sum())} volumes count and {basis.shape[1]} columns are to be "

@@ -30,6 +30,7 @@ CALLS = {
     "select_voxels": {"min_variance": 0.0},
     "average_regions": {"atlas": "written by a fixture"},
     "clean_bold": {"high_pass_hz": 0.02},
+    "single_trial": {"table": "laser"},
 }
 
 
