@@ -109,7 +109,7 @@ def bold(faults=True, seed=0, volumes=60, side=12):
         x[volumes] *= 1.3
         x[volumes + 20 : volumes + 28] += rng.normal(size=(8, voxels)) * 200
         x[volumes:, : voxels // 2] += rng.normal(size=(volumes, voxels // 2)) * 100
-        fd[volumes + 10XX
+        fd[volumes + 10 : volumes + 35] = 1.0
         x[:, :40] = 5.0
         x[volumes + 3, 50] = np.nan
     start = [0.0, 200.0]
