@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_bold import GRID, bold, image, noise
 from made_session import session, with_calcium, with_events, with_series, with_table
+from made_voltages import ieeg
 
 from neuropipe import __version__
 from neuropipe.errors import ConfigError
@@ -26,6 +27,12 @@ CALLS = {
     "detrend_signal": {"node": "calcium/ca1", "variable": "fluorescence"},
     "standardize": {"node": "calcium/ca1", "variable": "dff", "over": "laser"},
     "align_clock": {"nodes": [], "pulses": "p", "reference": "r", "max_residual_s": 0.1},
+    "select_channels": {"drop_bad": True},
+    "rereference": {"scheme": "average"},
+    "filter_signal": {"low_hz": 4.0},
+    "resample_signal": {"rate_hz": 200.0},
+    "band_power": {"bands": {"alpha": [8, 12]}, "rate_hz": 20.0},
+    "mark_artifacts": {"amplitude_v": 1e-3},
     "drop_volumes": {"n_volumes": 1},
     "select_voxels": {"min_variance": 0.0},
     "average_regions": {"atlas": "written by a fixture"},
@@ -41,6 +48,7 @@ def recording():
     made = with_events(with_events(made, "p", [0.0, 0.5, 1.5]), "r", [0.1, 0.6, 1.6])
     scanned = bold(noise(20), chunks=(6, 24))
     made["bold"], made["runs"] = scanned["bold"], scanned["runs"]
+    made["ieeg"] = ieeg(1e-5 * np.random.default_rng(0).standard_normal((600, 3)))["ieeg"]
     return with_table(made, "laser", [0.5, 1.0], [0.7, 1.2])
 
 
@@ -76,7 +84,8 @@ def test_history_and_input():
     assert out.attrs["session"] == "made-7"
     assert json.loads(before.attrs["history"]) == []
     assert set(before.children) == {
-        "spikes", "units", "behavior", "intervals", "calcium", "events", "bold", "runs"
+        "spikes", "units", "behavior", "intervals", "calcium", "events", "bold", "runs",
+        "ieeg",
     }  # fmt: skip
     again = apply_steps(out, [{"step": "smooth_rate", "sd_s": 0.3}])
     assert len(json.loads(again.attrs["history"])) == len(CALLS) + 1
@@ -102,7 +111,7 @@ def test_no_steps_change_nothing():
         ),
         (
             {"step": "cut_trials", "xyz": 0.1},
-            "unknown parameter 'xyz'; known are table, align, before_s, after_s",
+            "unknown parameter 'xyz'; known are table, align, before_s, after_s, where",
         ),
         ({"step": "bin_spikes"}, "bin_spikes: parameter 'bin_width_s' is missing"),
     ],
