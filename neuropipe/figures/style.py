@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -19,8 +19,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from neuropipe.errors import DataError
-from neuropipe.results import RunResults
 
+P = ParamSpec("P")
 WIDTH_IN = 7.2  # two columns of a journal page
 GREY = "#8a8a8a"
 PALE = "#ececec"
@@ -63,14 +63,14 @@ _RC: dict[Any, Any] = {
 }
 
 
-def drawn(plot: Callable[[RunResults], Figure]) -> Callable[[RunResults], Figure]:
+def drawn(plot: Callable[P, Figure]) -> Callable[P, Figure]:
     """Give a plot the shared look, and turn its `DataError` into a figure that says why."""
 
     @wraps(plot)
-    def draw(results: RunResults) -> Figure:
+    def draw(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(_RC):
             try:
-                return plot(results)
+                return plot(*args, **kwargs)
             except DataError as reason:
                 return _notice(str(reason))
 

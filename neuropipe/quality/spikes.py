@@ -12,7 +12,8 @@ from neuropipe.quality.thresholds import Thresholds
 from neuropipe.schema import Recording
 
 BLOCK = 1 << 20
-STRETCHES = 100
+STRETCHES, SHORTEST_S = 100, 10.0  # to tell presence; a shorter stretch is empty by chance
+FEWEST = 20  # spikes in the outer thirds, to tell a drift from chance
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
         units = recording["units"].to_dataset()
         named = units["unit_name"].values if "unit_name" in units else names_of(units, "unit")
         names = [str(name) for name in named]
-    third = STRETCHES // 3
+    n_stretches = trains.stretch.shape[1]
+    third = n_stretches // 3
     first, last = trains.stretch[:, :third].sum(1), trains.stretch[:, -third:].sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = trains.count / trains.duration_s
@@ -49,11 +51,11 @@ def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
                 "spikes of other cells are mixed in; sort again or leave it out",
             ),
             "rate_drift": (
-                np.where(first + last > 0, np.abs(last - first) / (first + last), np.nan),
+                np.where(first + last >= FEWEST, np.abs(last - first) / (first + last), np.nan),
                 "the unit was lost, found or drifted; look at its rate over the session",
             ),
             "presence": (
-                (trains.stretch > 0).mean(1),
+                (trains.stretch > 0).mean(1) if n_stretches > 3 else np.full(len(rate), np.nan),
                 "the unit fires in a part of the session only: lost, or selective",
             ),
         }
@@ -72,9 +74,10 @@ def read_trains(recording: Recording, refractory_s: float) -> Trains:
     if n_spikes:
         n_units = max(n_units, int(spikes["unit_index"].max()) + 1)
     count, short = np.zeros(n_units), np.zeros(n_units)
-    stretch = np.zeros((n_units, STRETCHES))
     start_s, stop_s = extent_s(recording) or (0.0, 0.0)
-    width_s = max(stop_s - start_s, np.finfo(float).tiny) / STRETCHES
+    n_stretches = int(np.clip((stop_s - start_s) // SHORTEST_S, 3, STRETCHES))
+    stretch = np.zeros((n_units, n_stretches))
+    width_s = max(stop_s - start_s, np.finfo(float).tiny) / n_stretches
     for start in range(0, n_spikes, BLOCK):
         part = slice(max(start - 1, 0), start + BLOCK)  # one spike of overlap
         time = spikes["spike_time"].isel(spike=part).values
@@ -82,8 +85,8 @@ def read_trains(recording: Recording, refractory_s: float) -> Trains:
         fast = (np.diff(unit) == 0) & (np.diff(time) < refractory_s)
         short += np.bincount(unit[1:][fast], minlength=n_units)
         new = slice(int(start > 0), None)
-        at = np.clip(((time[new] - start_s) / width_s).astype(int), 0, STRETCHES - 1)
+        at = np.clip(((time[new] - start_s) / width_s).astype(int), 0, n_stretches - 1)
         count += np.bincount(unit[new], minlength=n_units)
-        flat = np.bincount(unit[new] * STRETCHES + at, minlength=n_units * STRETCHES)
-        stretch += flat.reshape(n_units, STRETCHES)
+        flat = np.bincount(unit[new] * n_stretches + at, minlength=n_units * n_stretches)
+        stretch += flat.reshape(n_units, n_stretches)
     return Trains(count, short, stretch, stop_s - start_s)

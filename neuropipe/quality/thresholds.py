@@ -60,7 +60,7 @@ class Thresholds(BaseModel):
         0.6, 0.95, "above", "1", "|last - first| / (last + first) of the rates in the outer thirds"
     )
     presence: Levels = _levels(
-        0.9, 0.3, "below", "1", "Share of 100 equal stretches in which a unit fires"
+        0.9, 0.3, "below", "1", "Share of stretches, 100 or each of 10 s, in which a unit fires"
     )
     # voltages
     flat_share: Levels = _levels(
