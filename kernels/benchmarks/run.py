@@ -272,11 +272,57 @@ def sos_rows(
     yield "forward", 1.0, rows
 
 
+def ntf_rows(
+    op: Callable[..., Any], cases: ModuleType, case: Any, peers: ModuleType | None
+) -> Iterator[tuple[str, float, list[Row]]]:
+    """Rows of ntf_sweep, beside matrix products of the stored tensor by cuBLAS."""
+    inputs = cases.make(case, device())
+    ours = "fused" if device() == "cuda" else "reference"
+    want = op(**double(inputs), backend="reference")
+    rows = []
+    for precision in ("highest", "high"):
+        note = "tf32" if precision == "high" else "float32"
+
+        def call(p: str = precision) -> Any:
+            torch.set_float32_matmul_precision(p)
+            return op(**inputs, backend=ours)
+
+        rows.append(Row("ours", call, relative((call(),), (want,)), note))
+    pairs = case.n_units * (case.n_units - 1) // 2
+    if case.n_rows * pairs < 1 << 30:
+        stored = inputs["data"]
+        if case.form != "stored":
+            from neuropipe_kernels.ntf_sweep.reference import affinity
+
+            i, j = torch.triu_indices(case.n_units, case.n_units, 1, device=stored.device)
+            stored = affinity(stored[:, i], stored[:, j], case.form)
+        scale, factor = inputs["scale"], inputs["factor"]
+        ways = {("float32", "highest"): torch.float32, ("float32", "high"): torch.float32,
+                ("bfloat16", "highest"): torch.bfloat16}  # fmt: skip
+        for (kind, precision), dtype in ways.items():
+            x, f = stored.to(dtype), factor.to(dtype)
+            x = x if case.over == "pair" else x.T
+
+            def product(x: Any = x, f: Any = f, p: str = precision) -> Any:
+                torch.set_float32_matmul_precision(p)
+                return x @ f
+
+            error = relative((product() * scale,), (want,))
+            note = "tf32" if precision == "high" else kind
+            rows.append(Row("cuBLAS, stored", product, error, note))
+    yield case.over, 1.0, rows
+    torch.set_float32_matmul_precision("highest")
+
+
 def bench(name: str, smoke: bool, peers: ModuleType | None, rates: dict[str, float]) -> list[dict]:
     """Run one op's cases; refuse to time a case whose own row is out of tolerance."""
     op = getattr(importlib.import_module("neuropipe_kernels"), name)
     cases = importlib.import_module(f"neuropipe_kernels.{name}.cases")
-    make_rows = {"glm_ll": glm_rows, "sos_scan": sos_rows}.get(name, chain_rows)
+    make_rows = {
+        "glm_ll": glm_rows,
+        "ntf_sweep": ntf_rows,
+        "sos_scan": sos_rows,
+    }.get(name, chain_rows)
     versions = {
         "gpu": torch.cuda.get_device_name() if device() == "cuda" else "none",
         "torch": torch.__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from neuropipe_kernels.dispatch import BackendUnavailable
 from neuropipe_kernels.glm_ll import glm_ll
 from neuropipe_kernels.hmm_fb import HMMPosterior, hmm_fb
+from neuropipe_kernels.ntf_sweep import ntf_sweep, ntf_update
 from neuropipe_kernels.sos_scan import sos_scan
 from neuropipe_kernels.viterbi import ViterbiPath, viterbi
 
@@ -15,6 +16,7 @@ OPS = {
     "hmm_fb": "neuropipe_kernels.hmm_fb:hmm_fb",
     "viterbi": "neuropipe_kernels.viterbi:viterbi",
     "glm_ll": "neuropipe_kernels.glm_ll:glm_ll",
+    "ntf_sweep": "neuropipe_kernels.ntf_sweep:ntf_sweep",
     "sos_scan": "neuropipe_kernels.sos_scan:sos_scan",
 }
 
@@ -25,6 +27,8 @@ __all__ = [
     "ViterbiPath",
     "glm_ll",
     "hmm_fb",
+    "ntf_sweep",
+    "ntf_update",
     "sos_scan",
     "viterbi",
 ]

@@ -15,6 +15,8 @@ from neuropipe_kernels import lanes
 from neuropipe_kernels.glm_ll import fused as glm
 from neuropipe_kernels.glm_ll import tile_kernels as glm_kernels
 from neuropipe_kernels.hmm_fb import fused, lane_kernels, tile_kernels
+from neuropipe_kernels.ntf_sweep import fused as ntf
+from neuropipe_kernels.ntf_sweep import tile_kernels as ntf_kernels
 from neuropipe_kernels.sos_scan import fused as sos
 from neuropipe_kernels.sos_scan import lane_kernels as sos_kernels
 from neuropipe_kernels.viterbi import lane_kernels as viterbi_kernels
@@ -35,6 +37,8 @@ POINTERS = {
     "p_end_out": "*i32",
     "p_first": "*i32",
     "p_mask": "*u8",
+    "p_group": "*i64",
+    "floor": "fp32",
 }
 
 
@@ -89,6 +93,24 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
         meta = {"N": n, "K": 3, "F": 37, **form, **tile}
         yield glm_kernels.ll_kernel, meta, {}, options
         yield glm_kernels.slope_kernel, meta, {}, options
+    for columns, precision, stored in (
+        (5, "tf32x3", "*fp32"),
+        (16, "tf32", "*u8"),
+        (64, "tf32x3", "*bf16"),
+    ):
+        for over, kernels in (
+            ("pair", (ntf_kernels.stored_over_pairs, ntf_kernels.made_over_pairs)),
+            ("row", (ntf_kernels.stored_over_rows, ntf_kernels.made_over_rows)),
+        ):
+            for kernel, form in zip(kernels, ("stored", "min"), strict=True):
+                tile = ntf.tile(columns, form, over)
+                options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
+                meta = {"R": columns, "PRECISION": precision, **tile}
+                if form != "stored":
+                    meta |= {"FORM": form, "BI": ntf.UNITS}
+                yield kernel, meta, {"p_x": stored}, options
+        meta = {"R": columns, "BR": max(columns, 8), "BM": 64, "GROUPED": columns > 5}
+        yield ntf_kernels.update_rows, {**meta, "HALS": columns != 16}, {}, {"num_warps": 4}
     for S, real, reverse in ((1, "*fp32", True), (4, "*fp32", False), (8, "*fp64", True)):
         types = {f"p_{name}": "*fp64" for name in ("sos", "z", "zf", "e", "e_out", "z_out", "M")}
         types["real"] = real
