@@ -96,13 +96,5 @@ def _cleaned(
     sums = weighted_sums(values, np.column_stack([mean, basis]))
     # the mean goes too where percent is asked of a signal that kept it
     level = np.zeros(len(kept)) if centred or not percent else np.ones(len(kept))
-    out = without(second_pass(values, sums), np.column_stack([level, basis]), sums, kept)
-    if not percent:
-        return out
-    scale = da.map_blocks(_percent_of, sums[:1], dtype=out.dtype, out_type=out.dtype)
-    return out * scale
-
-
-def _percent_of(mean: np.ndarray, out_type: np.dtype) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.where(mean == 0, np.nan, 100 / np.abs(mean)).astype(out_type)
+    basis = np.column_stack([level, basis])
+    return without(second_pass(values, sums), basis, sums, kept, percent)

@@ -16,7 +16,7 @@ from neuropipe.preprocess.nuisance import confound_columns, kept_volumes, nuisan
 from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import node_dataset, second_pass
 from neuropipe.preprocess.tables import interval_table
-from neuropipe.preprocess.weighted_sums import weighted_sums
+from neuropipe.preprocess.weighted_sums import percent_of, weighted_sums
 from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)
@@ -309,9 +309,7 @@ def _strongest(explained: np.ndarray) -> np.ndarray:
 
 def _amplitudes(sums: np.ndarray, percent: bool) -> np.ndarray:
     """Return amplitudes from sums whose last row is the mean; NaN in percent of nothing."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(sums[-1] == 0, np.nan, 100 / np.abs(sums[-1])) if percent else 1.0
-    return (sums[:-1] * scale).astype(np.float32)
+    return (sums[:-1] * (percent_of(sums[-1]) if percent else 1.0)).astype(np.float32)
 
 
 def _ridged(

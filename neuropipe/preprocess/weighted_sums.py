@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import dask
 import dask.array as da
 import numpy as np
 
 # Values held in float64 at a time: a block is worked through in pieces of this size.
 PIECE = 2**22
-# Partial sums that are merged at once; more would hold more of them in memory.
-MERGED = 4
 
 
 def weighted_sums(
@@ -47,7 +46,25 @@ def weighted_sums(
         adjust_chunks={"b": 1, "o": n_out}, concatenate=True, dtype=np.float64,
         meta=np.empty((0, 0, 0)), squares=squares,
     )  # fmt: skip
-    return parts.sum(axis=0, split_every=MERGED)
+    return _added(parts)
+
+
+def _added(parts: da.Array) -> da.Array:
+    """Return the sum over the first dim, one block after the other: a tree would hold dozens."""
+    add = dask.delayed(_add, pure=True, traverse=False)
+    blocks = parts.to_delayed(optimize_graph=False)[:, 0]
+    columns = []
+    for j, width in enumerate(parts.chunks[2]):
+        total = blocks[0, j]
+        for block in blocks[1:, j]:
+            total = add(total, block)
+        whole = da.from_delayed(total, (1, parts.shape[1], width), dtype=parts.dtype)
+        columns.append(whole[0])
+    return da.concatenate(columns, axis=1)
+
+
+def _add(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return first + second
 
 
 def _block_sums(
@@ -75,7 +92,9 @@ def _block_sums(
     return out
 
 
-def without(values: da.Array, basis: np.ndarray, sums: da.Array, kept: np.ndarray) -> da.Array:
+def without(
+    values: da.Array, basis: np.ndarray, sums: da.Array, kept: np.ndarray, percent: bool = False
+) -> da.Array:
     """Return a signal without its part along a basis: `values - basis @ sums`, block by block.
 
     Parameters
@@ -84,6 +103,7 @@ def without(values: da.Array, basis: np.ndarray, sums: da.Array, kept: np.ndarra
     basis : (time, column)
     sums : (column, voxel), of `weighted_sums`
     kept : (time,) False where the result is NaN
+    percent : give the result in percent of the first of the sums, NaN where that is 0
 
     Returns
     -------
@@ -94,17 +114,24 @@ def without(values: da.Array, basis: np.ndarray, sums: da.Array, kept: np.ndarra
     rows = da.from_array(kept, chunks=(values.chunks[0],))
     return da.blockwise(
         _block_without, "tv", values, "tv", lined, "tq", sums.rechunk({0: -1}), "sv", rows, "t",
-        concatenate=True, dtype=values.dtype, meta=np.empty((0, 0), values.dtype),
+        concatenate=True, dtype=values.dtype, meta=np.empty((0, 0), values.dtype), percent=percent,
     )  # fmt: skip
 
 
 def _block_without(
-    block: np.ndarray, basis: np.ndarray, sums: np.ndarray, kept: np.ndarray
+    block: np.ndarray, basis: np.ndarray, sums: np.ndarray, kept: np.ndarray, *, percent: bool
 ) -> np.ndarray:
     out = np.empty_like(block)
+    scale = percent_of(sums[0]) if percent else np.ones(block.shape[1])
     step = max(1, PIECE // max(1, block.shape[1]))
     for at in range(0, len(block), step):
         rows = slice(at, at + step)
-        out[rows] = block[rows] - basis[rows] @ sums
+        out[rows] = (block[rows] - basis[rows] @ sums) * scale
     out[~kept] = np.nan
     return out
+
+
+def percent_of(mean: np.ndarray) -> np.ndarray:
+    """Return what turns a signal into percent of its mean; NaN where the mean is 0."""
+    with np.errstate(divide="ignore"):
+        return np.where(mean == 0, np.nan, 100 / np.abs(mean))
