@@ -12,6 +12,7 @@ from neuropipe.figures.style import GREY, SEQUENTIAL, heat, name_ticks
 
 INK, BAD = "#0072B2", "#D55E00"
 PIECES, PIECE_S, SNIPPET_S = 6, 10.0, 2.0
+PIECE_BYTES = 8 * 2**20  # of many fast channels a piece is shorter
 MOST_TRACES = 12
 MOST_HZ = 250.0
 COLUMNS = 600  # samples of a carpet
@@ -47,7 +48,9 @@ def voltages(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks)
     names = _names(dataset, "channel")
     bad = checks.flagged(node) | _marked_bad(dataset, names)
     rate_hz = _rate_hz(dataset)
-    pieces = _pieces(voltage, max(2, round(PIECE_S * rate_hz)))
+    most = PIECE_BYTES // (4 * len(names))
+    rows = max(2, min(round(PIECE_S * rate_hz), max(round(2 * rate_hz), most)))
+    pieces = _pieces(voltage, rows)
     size_uv = 1e6 * np.nanmedian([_sd(piece) for piece in pieces], axis=0)
     colors = [BAD if name in bad else INK for name in names]
     sizes.scatter(range(len(names)), np.maximum(size_uv, 1e-3), c=colors, s=9)

@@ -8,10 +8,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import dask
 import numpy as np
@@ -21,7 +21,11 @@ from zarr.codecs import BloscCodec
 from zarr.core.metadata import ArrayV3Metadata
 
 from neuropipe.errors import NeuropipeError, ReaderError, SchemaError
+from neuropipe.io.remote import is_address, remote_store
 from neuropipe.schema import SCHEMA_VERSION, Recording, declared, faults_of_dataset
+
+if TYPE_CHECKING:
+    from zarr.storage import FsspecStore
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +112,16 @@ def write(recording: Recording | xr.Dataset, path: str | Path) -> dict:
     return described
 
 
-def open_recording(path: str | Path) -> Recording:
+def open_recording(
+    path: str | Path, *, storage_options: Mapping[str, Any] | None = None
+) -> Recording:
     """Open a store that `write` made, lazily: Dask chunks are the shards.
 
     Parameters
     ----------
-    path : folder ending in `.zarr`
+    path : folder ending in `.zarr`, or an address such as ``s3://bucket/session.zarr``
+        What serves an ``https://`` address must list folders, as object stores do by ``s3://``.
+    storage_options : of fsspec, for an address: ``{"anon": True}`` for a public bucket
 
     Returns
     -------
@@ -127,17 +135,26 @@ def open_recording(path: str | Path) -> Recording:
     SchemaError
         Another schema version, or a node that departs from the catalogue.
     """
-    path = Path(path)
-    if not path.is_dir():
+    # of a remote store, errors are those of whichever package reaches it
+    faults: tuple[type[Exception], ...] = (OSError, ValueError, KeyError)
+    store: Path | FsspecStore = Path(path)
+    if is_address(path):
+        store, faults = remote_store(str(path), storage_options), (Exception,)
+    elif not Path(path).is_dir():
         raise ReaderError(
             f"store {path}: found nothing there, expected a folder; run the step that writes it"
         )
     try:
-        attrs = dict(zarr.open_group(path, mode="r", zarr_format=3).attrs)
-    except (OSError, ValueError, KeyError) as error:
+        attrs = dict(zarr.open_group(store, mode="r", zarr_format=3).attrs)
+    except faults as error:
+        todo = (
+            "check the address and its rights"
+            if is_address(path)
+            else ("delete the folder and run the step that writes it")
+        )
         raise ReaderError(
-            f"store {path}: found no Zarr v3 group ({error}), expected a neuropipe store; "
-            "delete the folder and run the step that writes it"
+            f"store {path}: found no Zarr v3 group ({error or type(error).__name__}), expected a "
+            f"neuropipe store; {todo}"
         ) from error
     found = attrs.get("schema_version")
     if found != SCHEMA_VERSION:
@@ -156,7 +173,7 @@ def open_recording(path: str | Path) -> Recording:
         )
     try:
         tree = xr.open_datatree(
-            path,
+            store,  # type: ignore[arg-type]
             engine="zarr",
             chunks=None,
             consolidated=False,
@@ -165,7 +182,7 @@ def open_recording(path: str | Path) -> Recording:
             decode_timedelta=False,
             create_default_indexes=False,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except faults as error:
         raise ReaderError(
             f"store {path}: damaged ({error}); delete the folder and run the step that writes it"
         ) from error

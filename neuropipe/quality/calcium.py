@@ -11,7 +11,7 @@ from neuropipe.quality.thresholds import Thresholds
 from neuropipe.quality.traces import Traces
 from neuropipe.schema import Recording
 
-PIECE_ROWS, PIECES = 4096, 8
+PIECE_ROWS, PIECES, PIECE_BYTES = 4096, 8, 8 * 2**20
 
 
 def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
@@ -52,7 +52,8 @@ def snr(signal: xr.DataArray, run: slice) -> np.ndarray:
     The noise is that of first differences (median absolute, over sqrt 2), which slow transients
     hardly change. NaN for a trace without noise: denoised or deconvolved before.
     """
-    parts = pieces(signal, run, PIECE_ROWS, PIECES)
+    rows = max(256, min(PIECE_ROWS, PIECE_BYTES // (8 * max(1, signal.shape[1]))))
+    parts = list(pieces(signal, run, rows, PIECES))
     steps = np.concatenate([np.abs(np.diff(part, axis=0)) for part in parts])
     values = np.concatenate(parts)
     out = np.full(values.shape[1], np.nan)

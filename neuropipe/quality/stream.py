@@ -12,6 +12,7 @@ import xarray as xr
 from neuropipe.schema import Recording
 
 BLOCK_BYTES = 64 * 2**20
+PART_BYTES = 8 * 2**20
 
 
 def nodes_of(recording: Recording, *families: str) -> dict[str, xr.Dataset]:
@@ -57,7 +58,7 @@ def names_of(dataset: xr.Dataset, dim: str) -> list[str]:
 
 
 def blocks(array: xr.DataArray, run: slice | None = None) -> Iterator[np.ndarray]:
-    """Yield the values of a run, (time, ...), in the blocks that they are stored in."""
+    """Yield the values of a run, (time, ...), in parts; each stored block is read once."""
     run = run or slice(0, array.sizes["time"])
     row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=int))
     most = max(1, BLOCK_BYTES // max(1, row_bytes))
@@ -66,18 +67,20 @@ def blocks(array: xr.DataArray, run: slice | None = None) -> Iterator[np.ndarray
     cuts = sorted({run.start, run.stop, *(e for e in edges.tolist() if run.start < e < run.stop)})
     for first, last in pairwise(cuts):
         for start in range(first, last, most):
-            part = array.isel(time=slice(start, min(start + most, last)))
-            yield np.asarray(part.values)
+            part = np.asarray(array.isel(time=slice(start, min(start + most, last))).values)
+            # what is measured on a part takes a dozen times its memory
+            rows = max(1, PART_BYTES // max(1, row_bytes))
+            for row in range(0, len(part), rows):
+                yield part[row : row + rows]
 
 
-def pieces(array: xr.DataArray, run: slice, rows: int, most: int) -> list[np.ndarray]:
-    """Return up to `most` stretches of `rows` samples, spread evenly over a run."""
+def pieces(array: xr.DataArray, run: slice, rows: int, most: int) -> Iterator[np.ndarray]:
+    """Yield up to `most` stretches of `rows` samples, spread evenly over a run."""
     n = run.stop - run.start
-    if n <= rows:
-        return [np.asarray(array.isel(time=run).values)]
-    count = min(most, n // rows)
-    starts = run.start + np.linspace(0, n - rows, count).astype(int)
-    return [np.asarray(array.isel(time=slice(s, s + rows)).values) for s in starts]
+    rows = min(rows, n)
+    count = max(1, min(most, n // max(rows, 1)))
+    for start in run.start + np.linspace(0, n - rows, count).astype(int):
+        yield np.asarray(array.isel(time=slice(start, start + rows)).values)
 
 
 def extent_s(recording: Recording) -> tuple[float, float] | None:

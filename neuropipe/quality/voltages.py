@@ -13,6 +13,7 @@ from neuropipe.quality.traces import Traces
 from neuropipe.schema import Recording
 
 PIECE_S, PIECES, SEGMENT_S = 10.0, 12, 2.0
+PIECE_BYTES = 16 * 2**20  # of many fast channels a piece is shorter, but one segment at least
 FEWEST = 5  # channels of a kind, to tell an outlier
 LEAST_SPREAD = 0.05  # of log10 amplitude: channels that differ by a tenth are alike
 
@@ -101,7 +102,9 @@ def spectrum(voltage: xr.DataArray, run: slice, rate_hz: float) -> tuple[np.ndar
     segment = max(8, round(SEGMENT_S * rate_hz))
     found = []
     frequency = np.zeros(0)
-    for piece in pieces(voltage, run, max(segment, round(PIECE_S * rate_hz)), PIECES):
+    most = PIECE_BYTES // (voltage.dtype.itemsize * max(1, voltage.shape[1]))
+    rows = max(segment, min(round(PIECE_S * rate_hz), most))
+    for piece in pieces(voltage, run, rows, PIECES):
         if len(piece) < segment:
             continue
         frequency, power = welch(np.nan_to_num(piece), rate_hz, nperseg=segment, axis=0)

@@ -163,7 +163,8 @@ def test_a_recording_all_nan_or_a_single_sample_is_told():
 
 def test_memory_is_that_of_a_block(monkeypatch):
     """No more than a block is asked for at a time, however long the run."""
-    monkeypatch.setattr("neuropipe.quality.stream.BLOCK_BYTES", 8000)
+    monkeypatch.setattr("neuropipe.quality.stream.BLOCK_BYTES", 16000)
+    monkeypatch.setattr("neuropipe.quality.stream.PART_BYTES", 8000)
     array = xr.DataArray(da.zeros((1000, 10), chunks=(300, -1)), dims=("time", "channel"))
     sizes = [len(block) for block in blocks(array, slice(50, 990))]
     assert sum(sizes) == 940
