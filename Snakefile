@@ -5,6 +5,6 @@ include: "workflow/Snakefile"
 rule pipelines:
     default_target: True
     input:
-        required_pictures,
-        optional_pictures,
+        required_results,
+        optional_results,
         "results/report/index.html",

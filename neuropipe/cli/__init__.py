@@ -1,4 +1,4 @@
-"""The command line: nine job verbs and a few helpers; each opens, calls and writes."""
+"""The command line: ten job verbs and a few helpers; each opens, calls and writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ app = typer.Typer(
     help="From recordings to published models, figures, tables and a report.",
 )
 VERBS = (
-    "fetch", "ingest", "preprocess", "fit", "transform", "score", "figure", "table", "report",
+    "fetch", "ingest", "quality", "preprocess", "fit", "transform", "score", "figure", "table",
+    "report", "export",
     "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 

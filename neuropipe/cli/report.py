@@ -18,7 +18,7 @@ from neuropipe.config import Run, Study, build
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuropipe.report import DataSource, RunReport, Skipped
+    from neuropipe.report import DataSource, Quality, RunReport, Skipped
 
 
 @app.command()
@@ -28,8 +28,6 @@ def report(
     results: Results = Path("results"),
 ) -> None:
     """Write the report of a study as one HTML page that needs nothing else."""
-    import pandas as pd
-
     from neuropipe.report import StudyReport, render
 
     block = build(Study, parse_json(study, "--study"), "--study")
@@ -37,18 +35,18 @@ def report(
     left_out = {s.name for s in skipped}
     runs = {n: r for n, r in block.runs.items() if r.dataset not in left_out}
     reports = [_run(name, run, results) for name, run in runs.items()]
-    used = dict.fromkeys(run.dataset for run in runs.values())
-    recordings = [_recordings(name, run, results) for name, run in runs.items()]
-    libraries = ("torch", "xarray", "zarr", "pynwb", "scikit-learn", "snakemake")
+    kept = [name for name in block.datasets if name not in left_out]
+    quality = [q for name in kept for q in _quality(name, block, results)]
+    libraries = ("torch", "xarray", "zarr", "pynwb", "nibabel", "nilearn", "mne", "scikit-learn",
+                 "snakemake")  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
     render(
         StudyReport(
             title=block.title or block.study,
             runs=tuple(reports),
-            recordings=pd.concat(recordings).drop_duplicates(["dataset", "session"])
-            if recordings
-            else pd.DataFrame(columns=["dataset", "session"]),
-            datasets=tuple(_source(name, block) for name in used),
+            recordings=_recordings(quality, runs, results),
+            datasets=tuple(_source(name, block) for name in kept),
+            quality=tuple(quality),
             skipped=tuple(skipped),
             provenance={
                 "neuropipe": __version__,
@@ -81,21 +79,50 @@ def _source(name: str, study: Study) -> DataSource:
     return DataSource(name, page.title, page.doi, page.licence, page.reader, page.citation, drawn)
 
 
-def _recordings(name: str, run: Run, results: Path) -> pd.DataFrame:
-    """Return the run's table of recordings, with what the stores say of their source."""
+def _quality(name: str, study: Study, results: Path) -> list[Quality]:
+    """Return the checks of a data set's recordings."""
+    import pandas as pd
+
+    from neuropipe.io.manifest import read_manifest
+    from neuropipe.report import Quality
+
+    wanted = study.datasets[name].sessions
+    known = read_manifest(study.datasets[name].manifest).sessions()
+    found = []
+    for session in known if wanted == "all" else wanted:
+        table = results / "quality" / name / f"{session}.tsv"
+        checks = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False)
+        found.append(Quality(name, session, checks, table.with_suffix(".svg").read_text()))
+    return found
+
+
+def _recordings(quality: list[Quality], runs: dict[str, Run], results: Path) -> pd.DataFrame:
+    """Return a row a recording: where it comes from, what it holds, and what the models saw."""
     import pandas as pd
 
     from neuropipe.cli.gather import TEXT
     from neuropipe.io.store import open_recording
 
-    table = pd.read_csv(results / "table" / name / "recordings.tsv", sep="\t", dtype=TEXT)
-    table.insert(0, "dataset", run.dataset)
-    for key in ("subject", "source", "sha256"):
-        table[key] = [
-            open_recording(results / "preprocess" / run.dataset / f"{s}.zarr").attrs.get(key, "")
-            for s in table["session"]
-        ]
-    return table
+    rows = []
+    for item in quality:
+        recording = open_recording(results / "ingest" / item.dataset / f"{item.session}.zarr")
+        nodes = dict.fromkeys(g.split("/")[1] for g in recording.groups if g != "/")
+        origin = {key: recording.attrs.get(key, "") for key in ("subject", "source", "sha256")}
+        rows.append({
+            "dataset": item.dataset, "session": item.session, **origin,
+            "quality": item.verdict, "nodes": ", ".join(nodes),
+        })  # fmt: skip
+    table = pd.DataFrame(rows, columns=None if rows else ["dataset", "session"])
+    seen = [
+        pd.read_csv(results / "table" / name / "recordings.tsv", sep="\t", dtype=TEXT).assign(
+            dataset=run.dataset
+        )
+        for name, run in runs.items()
+    ]
+    if not seen:
+        return table
+    used = pd.concat(seen).drop_duplicates(["dataset", "session"])
+    return table.merge(used, on=["dataset", "session"], how="left")
 
 
 def _run(name: str, run: Run, results: Path) -> RunReport:

@@ -16,6 +16,7 @@ from neuropipe.errors import SchemaError
 
 BLOCK_BYTES = 32 * 2**20
 PLACES = ("x", "y", "z")
+TAKEN = ("description", "name", "colnames")  # attributes of an NWB table
 
 
 class Blocks(GenericDataChunkIterator):
@@ -166,15 +167,18 @@ def add_events(
     columns = {
         str(c): dataset[c].values for c in dataset.data_vars if c not in ("event_time", "id")
     }
-    for column in columns:
-        if column not in ("duration", "annotation"):
-            table.add_column(column, dataset[column].attrs.get("description", column))
+    names = {c: f"{c}_" if c in TAKEN else c for c in columns}
+    for column, own in names.items():
+        if own not in ("duration", "annotation"):
+            table.add_column(own, dataset[column].attrs.get("description", column))
     for row, at in enumerate(dataset["event_time"].values):
-        told = {c: str(v[row]) if v.dtype.kind in "OUT" else v[row] for c, v in columns.items()}
+        told = {
+            names[c]: str(v[row]) if v.dtype.kind in "OUT" else v[row] for c, v in columns.items()
+        }
         table.add_row(timestamp=float(at), **told)
-    for column in columns:
+    for column, own in names.items():
         if dataset[column].attrs["units"]:
-            units_of_columns[f"/events/{name}/{column}"] = dataset[column].attrs["units"]
+            units_of_columns[f"/events/{name}/{own}"] = dataset[column].attrs["units"]
     file.add_events_table(table)
 
 

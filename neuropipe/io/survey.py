@@ -160,8 +160,8 @@ def _write_pair(page: Path, found: Sequence[Candidate], looked: int, folder: Pat
         about = read_json(root / bids.DESCRIPTION)
     text = yaml.safe_dump(
         {
-            "title": str(about.get("Name") or page.stem),
-            "licence": str(about.get("License") or "not stated"),
+            "title": str(about.get("Name") or "").strip() or page.stem,
+            "licence": str(about.get("License") or "").strip() or "not stated",
             **({"doi": str(about["DatasetDOI"])} if about.get("DatasetDOI") else {}),
             "reader": found[0].kind,
             "nodes": sorted(set().union(*(one.nodes for one in found))),

@@ -19,13 +19,23 @@ from neuropipe.report.study import (
     RECORDING_COLUMNS,
     DataSource,
     Figure,
+    Quality,
     RunReport,
     Skipped,
     StudyReport,
     Table,
 )
 
-__all__ = ["DataSource", "Figure", "RunReport", "Skipped", "StudyReport", "Table", "render"]
+__all__ = [
+    "DataSource",
+    "Figure",
+    "Quality",
+    "RunReport",
+    "Skipped",
+    "StudyReport",
+    "Table",
+    "render",
+]
 
 SHOWN_ROWS = 15
 CARRIED_ROWS = 20_000  # a longer table stays in its file: the page must stay light
@@ -90,6 +100,7 @@ def _environment() -> Environment:
         "score_tables": words.score_tables,
         "verdict": words.verdict,
         "convergence": words.convergence,
+        "remarks": words.remarks,
         "warnings_of": words.warnings,
     }
     return environment

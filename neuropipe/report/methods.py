@@ -26,6 +26,44 @@ REFERENCES = {
   year    = {2022},
   doi     = {10.7554/eLife.78362}
 }""",
+    "gorgolewski2016bids": """@article{gorgolewski2016bids,
+  title   = {The brain imaging data structure, a format for organizing and describing outputs of
+             neuroimaging experiments},
+  author  = {Gorgolewski, Krzysztof J. and others},
+  journal = {Scientific Data},
+  volume  = {3},
+  pages   = {160044},
+  year    = {2016},
+  doi     = {10.1038/sdata.2016.44}
+}""",
+    "holdgraf2019ieegbids": """@article{holdgraf2019ieegbids,
+  title   = {{iEEG-BIDS}, extending the Brain Imaging Data Structure specification to human
+             intracranial electrophysiology},
+  author  = {Holdgraf, Christopher and others},
+  journal = {Scientific Data},
+  volume  = {6},
+  pages   = {102},
+  year    = {2019},
+  doi     = {10.1038/s41597-019-0105-7}
+}""",
+    "gramfort2013mne": """@article{gramfort2013mne,
+  title   = {{MEG} and {EEG} data analysis with {MNE-Python}},
+  author  = {Gramfort, Alexandre and others},
+  journal = {Frontiers in Neuroscience},
+  volume  = {7},
+  pages   = {267},
+  year    = {2013},
+  doi     = {10.3389/fnins.2013.00267}
+}""",
+    "abraham2014nilearn": """@article{abraham2014nilearn,
+  title   = {Machine learning for neuroimaging with scikit-learn},
+  author  = {Abraham, Alexandre and others},
+  journal = {Frontiers in Neuroinformatics},
+  volume  = {8},
+  pages   = {14},
+  year    = {2014},
+  doi     = {10.3389/fninf.2014.00014}
+}""",
     "benjamini1995fdr": """@article{benjamini1995fdr,
   title   = {Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple
              Testing},
@@ -37,6 +75,19 @@ REFERENCES = {
   year    = {1995},
   doi     = {10.1111/j.2517-6161.1995.tb02031.x}
 }""",
+}
+READERS = {
+    "nwb": (("rubel2022nwb",), "Recordings were read from NWB files (Rübel et al. 2022)."),
+    "bold": (
+        ("gorgolewski2016bids", "abraham2014nilearn"),
+        "BOLD series were read from BIDS (Gorgolewski et al. 2016) with nibabel, masked and "
+        "cleaned with designs of nilearn (Abraham et al. 2014).",
+    ),
+    "ieeg": (
+        ("holdgraf2019ieegbids", "gramfort2013mne"),
+        "Intracranial recordings were read from BIDS (Holdgraf et al. 2019) and filtered with "
+        "MNE-Python's designs (Gramfort et al. 2013).",
+    ),
 }
 MODELS = {
     "hmm_glm": (
@@ -59,10 +110,16 @@ BASELINES = {
 def methods(study: StudyReport) -> list[str]:
     """Return the methods of a study, a paragraph each."""
     out = []
-    if any(d.reader == "nwb" for d in study.datasets):
-        out.append("Recordings were read from NWB files (Rübel et al. 2022).")
+    out += [READERS[name][1] for name in _readers(study)]
+    if study.quality:
+        out.append(
+            "Each recording was checked before anything was fitted; levels of the checks stand in "
+            "the configuration, their values in the tables of quality."
+        )
     out += [_run_methods(run) for run in study.runs]
     out += [MODELS[model][1] for model in _models(study) if model in MODELS]
+    if not study.runs:
+        return out
     used = [name for name in BASELINES if any(name in run.converged for run in study.runs)]
     if used:
         meanings = "; ".join(f"{spoken(name)}, {BASELINES[name]}" for name in used)
@@ -93,6 +150,11 @@ def _run_methods(run: RunReport) -> str:
     return sentence + "; the model and its baselines share the folds."
 
 
+def _readers(study: StudyReport) -> list[str]:
+    used = {d.reader for d in study.datasets}
+    return [name for name in READERS if name in used]
+
+
 def _models(study: StudyReport) -> list[str]:
     return list(dict.fromkeys(run.model for run in study.runs))
 
@@ -106,8 +168,7 @@ def _has_edges(study: StudyReport) -> bool:
 def references(study: StudyReport) -> str:
     """Return the BibTeX entries of models, formats, tests and data sets that the study used."""
     keys = [MODELS[model][0] for model in _models(study) if model in MODELS]
-    if any(d.reader == "nwb" for d in study.datasets):
-        keys.append("rubel2022nwb")
+    keys += [key for name in _readers(study) for key in READERS[name][0]]
     if _has_edges(study):
         keys.append("benjamini1995fdr")
     entries = [REFERENCES[key] for key in keys]

@@ -103,6 +103,22 @@ class RunReport:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Checks of one recording: a row each with `verdict` and `reason`, and their figure."""
+
+    dataset: str
+    session: str
+    checks: pd.DataFrame
+    svg: str
+
+    @property
+    def verdict(self) -> str:
+        """Return the worst verdict of all checks."""
+        found = set(self.checks["verdict"])
+        return next((v for v in ("FAIL", "WARN") if v in found), "PASS")
+
+
+@dataclass(frozen=True)
 class StudyReport:
     """A whole study.
 
@@ -119,6 +135,8 @@ class StudyReport:
         Those that were analysed.
     skipped : tuple of Skipped
         What was left out.
+    quality : tuple of Quality
+        Checks of each recording.
     provenance : mapping of str to str
         Versions of the code and its libraries, platform, date: whatever there is to say.
     command : str
@@ -132,6 +150,7 @@ class StudyReport:
     recordings: pd.DataFrame
     datasets: tuple[DataSource, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    quality: tuple[Quality, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     bibtex: tuple[str, ...] = ()
@@ -141,8 +160,10 @@ RECORDING_COLUMNS = (
     "dataset",
     "session",
     "subject",
+    "quality",
     "source",
     "sha256",
+    "nodes",
     "units",
     "spikes",
     "duration_s",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from neuropipe.report.study import RunReport, StudyReport
+from neuropipe.report.study import Quality, RunReport, StudyReport
 
 PREFERRED_METRIC = "bits_per_spike"
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
+MOST_REMARKS = 12
 
 
 NAMES = {
@@ -135,6 +136,10 @@ def summary(study: StudyReport) -> str:
         f"This study analysed {_plural(len(study.recordings), 'recording')} in "
         f"{_plural(len(study.runs), 'run')}."
     ]
+    if study.quality:
+        found = [item.verdict for item in study.quality]
+        counts = ", ".join(f"{found.count(v)} {v}" for v in ("PASS", "WARN", "FAIL") if v in found)
+        sentences.append(f"Quality of the recordings: {counts}.")
     for run in study.runs:
         sentences += [verdict(run), convergence(run)]
     if study.skipped:
@@ -143,6 +148,20 @@ def summary(study: StudyReport) -> str:
     else:
         sentences.append("Nothing was left out.")
     return " ".join(sentences)
+
+
+def remarks(item: Quality) -> list[str]:
+    """Return what the checks of a recording found wrong, failures first, a sentence each."""
+    rows = item.checks[item.checks["verdict"] != "PASS"].sort_values(
+        "verdict", kind="stable", key=lambda v: v != "FAIL"
+    )
+    out = [
+        f"{row['verdict']}: {row['node']}, {row['item']}: {row['reason']}"
+        for row in rows.head(MOST_REMARKS).to_dict("records")
+    ]
+    if len(rows) > MOST_REMARKS:
+        out.append(f"{len(rows) - MOST_REMARKS} more in the table.")
+    return out
 
 
 def warnings(run: RunReport) -> list[str]:

@@ -9,6 +9,7 @@ from neuropipe.config import check_study, parameters_class
 from neuropipe.errors import ConfigError
 from neuropipe.figures import FIGURES, caption
 from neuropipe.io.manifest import read_manifest
+from neuropipe.plan import memory_mb
 from neuropipe.preprocess import check_steps
 from neuropipe.tables import TABLES
 
@@ -86,6 +87,16 @@ def store_notes(wildcards):
     return [str(Path(store).with_suffix(".json")) for store in stores(wildcards.run)]
 
 
+def memory(rule):
+    """Memory that a job of a rule is given, MB; a retry is given as much again."""
+
+    def megabytes(wildcards, attempt):
+        notes = store_notes(wildcards) if "run" in wildcards.keys() else []
+        return attempt * memory_mb(rule, [Path(note) for note in notes])
+
+    return megabytes
+
+
 def fits(run, estimators=None):
     """Notes of every fit of a run."""
     estimators = estimators or RUNS[run].estimators()
@@ -143,19 +154,37 @@ def available(dataset):
     return True
 
 
-def required_pictures(wildcards):
-    """Figures and tables of the runs whose data must be there."""
-    return [
-        p for run, b in RUNS.items() if b.dataset in REQUIRED for p in pictures(run)
-    ]
+def quality(dataset):
+    """Checks of every recording of a data set."""
+    return [f"results/quality/{dataset}/{s}.tsv" for s in sessions(dataset)]
 
 
-def optional_pictures(wildcards):
-    """Figures and tables of the other runs, as far as their data could be fetched."""
-    optional = [run for run, block in RUNS.items() if block.dataset in OPTIONAL]
-    return [
-        p for run in optional if available(RUNS[run].dataset) for p in pictures(run)
+def prepared(dataset):
+    """Prepared stores of a data set that no run asks for."""
+    if any(block.dataset == dataset for block in RUNS.values()):
+        return []
+    if not STUDY.datasets[dataset].preprocess:
+        return []
+    return [f"results/preprocess/{dataset}/{s}.json" for s in sessions(dataset)]
+
+
+def made_of(datasets):
+    """What is made of data sets: checks of their recordings, figures and tables of their runs."""
+    runs = [run for run, block in RUNS.items() if block.dataset in datasets]
+    ready = [
+        path for dataset in datasets for path in quality(dataset) + prepared(dataset)
     ]
+    return ready + [p for run in runs for p in pictures(run)]
+
+
+def required_results(wildcards):
+    """Results of the data sets that must be there."""
+    return made_of(REQUIRED)
+
+
+def optional_results(wildcards):
+    """Results of the others, as far as they could be fetched."""
+    return made_of([dataset for dataset in OPTIONAL if available(dataset)])
 
 
 def skips(wildcards):

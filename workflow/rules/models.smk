@@ -10,6 +10,8 @@ rule fit:
     benchmark:
         "results/benchmarks/fit/{run}/{estimator}/fold-{fold}.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("fit"),
     params:
         stores=lambda wildcards: stores(wildcards.run),
         settings=lambda wildcards: as_json(
@@ -36,6 +38,8 @@ rule transform:
         "results/logs/transform/{run}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/transform/{run}/fold-{fold}.tsv"
+    resources:
+        mem_mb=memory("transform"),
     params:
         stores=lambda wildcards: stores(wildcards.run),
     shell:
@@ -53,6 +57,8 @@ rule score:
         "results/logs/score/{run}/{estimator}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/score/{run}/{estimator}/fold-{fold}.tsv"
+    resources:
+        mem_mb=memory("score"),
     params:
         stores=lambda wildcards: stores(wildcards.run),
         seed=lambda wildcards: RUNS[wildcards.run].seed,

@@ -21,6 +21,8 @@ rule fetch:
         "results/benchmarks/fetch/{dataset}/{session}.tsv"
     wildcard_constraints:
         dataset="|".join(REQUIRED) or NEVER,
+    resources:
+        mem_mb=memory("fetch"),
     params:
         flags=fetch_flags,
         row=lambda wildcards: as_json(
@@ -44,6 +46,8 @@ checkpoint fetch_optional:
         "results/benchmarks/fetch/{dataset}/{session}.tsv"
     wildcard_constraints:
         dataset="|".join(OPTIONAL) or NEVER,
+    resources:
+        mem_mb=memory("fetch"),
     params:
         flags=lambda wildcards: f"--optional --skips {skips(wildcards)} {fetch_flags(wildcards)}",
     shell:
@@ -59,10 +63,38 @@ rule ingest:
         "results/logs/ingest/{dataset}/{session}.log",
     benchmark:
         "results/benchmarks/ingest/{dataset}/{session}.tsv"
+    resources:
+        mem_mb=memory("ingest"),
     params:
         store="results/ingest/{dataset}/{session}.zarr",
     shell:
         "neuropipe ingest {input} --output {params.store} > {log} 2>&1"
+
+
+rule quality:
+    input:
+        "results/ingest/{dataset}/{session}.json",
+    output:
+        table="results/quality/{dataset}/{session}.tsv",
+        figure=report(
+            "results/quality/{dataset}/{session}.svg",
+            caption="../report/figure.rst",
+            category="Recordings",
+            labels={"data set": "{dataset}", "session": "{session}"},
+        ),
+    log:
+        "results/logs/quality/{dataset}/{session}.log",
+    benchmark:
+        "results/benchmarks/quality/{dataset}/{session}.tsv"
+    resources:
+        mem_mb=memory("quality"),
+    params:
+        store="results/ingest/{dataset}/{session}.zarr",
+        thresholds=as_json(STUDY.quality),
+        caption="Quality of the recording {session} of {dataset}.",
+    shell:
+        "neuropipe quality {params.store} --thresholds {params.thresholds:q}"
+        " --output {output.table} > {log} 2>&1"
 
 
 rule preprocess:
@@ -74,6 +106,8 @@ rule preprocess:
         "results/logs/preprocess/{dataset}/{session}.log",
     benchmark:
         "results/benchmarks/preprocess/{dataset}/{session}.tsv"
+    resources:
+        mem_mb=memory("preprocess"),
     params:
         source="results/ingest/{dataset}/{session}.zarr",
         store="results/preprocess/{dataset}/{session}.zarr",
@@ -92,6 +126,8 @@ rule split:
         "results/logs/preprocess/splits/{run}.log",
     benchmark:
         "results/benchmarks/preprocess/splits/{run}.tsv"
+    resources:
+        mem_mb=memory("split"),
     params:
         stores=lambda wildcards: stores(wildcards.run),
         split=lambda wildcards: as_json(RUNS[wildcards.run].split.model_dump()),

@@ -13,6 +13,8 @@ rule figure:
         "results/logs/figure/{run}/{figure}.log",
     benchmark:
         "results/benchmarks/figure/{run}/{figure}.tsv"
+    resources:
+        mem_mb=memory("figure"),
     params:
         settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
         caption=lambda wildcards: caption(wildcards.figure),
@@ -30,6 +32,8 @@ rule table:
         "results/logs/table/{run}/{table}.log",
     benchmark:
         "results/benchmarks/table/{run}/{table}.tsv"
+    resources:
+        mem_mb=memory("table"),
     params:
         settings=lambda wildcards: as_json(RUNS[wildcards.run].model_dump()),
     shell:
@@ -39,14 +43,16 @@ rule table:
 
 rule report:
     input:
-        required_pictures,
-        optional_pictures,
+        required_results,
+        optional_results,
     output:
         "results/report/index.html",
     log:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    resources:
+        mem_mb=memory("report"),
     params:
         study=as_json(STUDY.model_dump()),
     shell:
