@@ -52,8 +52,8 @@ def test_from_a_server_of_folders(stored):
 
 
 def test_failures_say_what_to_do(monkeypatch):
-    with pytest.raises(ReaderError, match=r"unknown scheme 's4'; did you mean 's3'"):
-        open_recording("s4://bucket/a.zarr")
+    with pytest.raises(ReaderError, match=r"unknown scheme 'htpps'; did you mean 'https'"):
+        open_recording("htpps://host/a.zarr")
     with pytest.raises(ReaderError, match=r"memory://nothing.*found no Zarr v3 group"):
         open_recording("memory://nothing/a.zarr")
 
