@@ -267,6 +267,37 @@ def test_references_name_only_what_was_used(tmp_path):
         assert key not in text
 
 
+def a_check(session, *verdicts):
+    rows = [
+        {"node": "ieeg", "item": f"A{i}", "check": "line_ratio", "value": 1.0, "units": "1",
+         "verdict": verdict, "reason": f"reason {i}"}
+        for i, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+    return report.Quality("mouse", session, pd.DataFrame(rows), SVG)
+
+
+def test_quality_is_said_in_summary_and_beside_its_figure(tmp_path):
+    checks = (a_check("s1", "PASS", "WARN", "FAIL"), a_check("s2", "PASS"))
+    text = page_of(a_study(quality=checks), tmp_path)
+    assert "Quality of the recordings: 1 PASS, 1 FAIL." in text
+    failed, passed = text.split("Quality of mouse, s1: FAIL")[1].split("Quality of mouse, s2: PASS")
+    assert failed.index("FAIL: ieeg, A2: reason 2") < failed.index("WARN: ieeg, A1: reason 1")
+    assert "reason 0" not in passed.split("</details>")[0]
+    assert "checked before anything was fitted" in text
+
+
+def test_many_remarks_are_cut(tmp_path):
+    text = page_of(a_study(quality=(a_check("s1", *["WARN"] * 40),)), tmp_path)
+    assert "28 more in the table." in text
+
+
+def test_a_study_of_recordings_only(tmp_path):
+    study = a_study(quality=(a_check("s1", "PASS"),))
+    text = page_of(report.StudyReport(**{**vars(study), "runs": ()}), tmp_path)
+    assert "Baselines" not in text
+    assert "in 0 runs" in text
+
+
 def test_same_study_gives_same_bytes(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import pandas as pd
 import pytest
 
 from neuropipe.io.store import verify_store
@@ -123,3 +124,40 @@ def test_doctor_names_what_is_broken(study, neuropipe, capsys, tmp_path, monkeyp
     assert "s1.zarr" in said
     assert "tiny.yaml" in said
     verify_store(study.prepared)
+
+
+def test_doctor_plans_a_study(study, neuropipe, capsys, tmp_path):
+    config = tmp_path / "study.yaml"
+    run = {"model": "hmm_glm", "dataset": "tiny", "seed": 1, "parameters": {"n_states": 2},
+           "split": {"by": "trial", "folds": 2}}  # fmt: skip
+    data = {"tiny": {"manifest": str(study.page)}}
+    config.write_text(json.dumps({"study": "s", "datasets": data, "runs": {"r": run}}))
+    assert neuropipe("doctor", "--plan", config, "--results", tmp_path / "none") == 0
+    said = capsys.readouterr().out
+    assert "8 jobs" in said.replace("\n", " ") or "10 jobs" in said
+    assert "estimated" in said
+
+
+def test_quality_writes_a_table_and_a_figure(study, neuropipe, tmp_path):
+    table = tmp_path / "q" / "s1.tsv"
+    assert neuropipe("quality", study.ingested, "--output", table) == 0
+    checks = pd.read_csv(table, sep="\t")
+    assert set(checks["verdict"]) <= {"PASS", "WARN", "FAIL"}
+    assert "spikes" in set(checks["node"])
+    assert "<svg" in table.with_suffix(".svg").read_text()
+
+
+def test_a_level_of_quality_that_is_none_is_refused(study, refused, tmp_path):
+    words = ("quality", study.ingested, "--output", tmp_path / "q.tsv", "--thresholds")
+    assert "isi_violation" in refused(*words, '{"isi_violation": [0.1, 0.2]}')
+
+
+def test_export_refuses_what_is_there_and_what_is_not(study, neuropipe, refused, tmp_path):
+    there = tmp_path / "a.nwb"
+    there.write_text("mine")
+    words = ("export", study.ingested, "--to", "nwb", "--output")
+    assert "is there already" in refused(*words, there)
+    assert "no node 'spike'" in refused(*words, tmp_path / "b.nwb", "--nodes", "spike")
+    assert "ending in .nwb" in refused(*words, tmp_path / "b.h5")
+    assert neuropipe(*words, tmp_path / "b.nwb", "--nodes", "spikes,units") == 0
+    assert there.read_text() == "mine"

@@ -168,7 +168,7 @@ def refusals():
         "figure": (["figure", "convergance", *run, "{settings}"], "did you mean 'convergence'?"),
         "table": (["table", "score", *run, "{settings}"], "did you mean 'scores'?"),
         "simulator": (
-            ["simulate", "hmm", "--seed", 1, "--output", "{tmp}/d"], "with a model of du_in, hmm_glm",
+            ["simulate", "hmm", "--seed", 1, "--output", "{tmp}/d"], "a model of du_in, hmm_glm",
         ),
         "simulator key": (
             ["simulate", "hmm_glm", "--seed", 1, "--set", "n_unit=3", "--output", "{tmp}/d"],
