@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import math
 import os
 import threading
 import warnings
+import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import dask.array as da
 import nibabel as nib
@@ -25,6 +27,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from neuropipe.errors import ReaderError
+from neuropipe.io.gunzip import Gunzip
 from neuropipe.io.store import layout
 
 log = logging.getLogger(__name__)
@@ -35,9 +38,8 @@ SURFACES = (".gii", ".dtseries.nii", ".ptseries.nii", ".dscalar.nii", ".dlabel.n
 PIECE_BYTES = 32 * 2**20
 # deflate cannot pack tighter than this
 MOST_PACKED = 1032
-# Places in a compressed file that are kept open: threads ask for blocks a little out of order.
-HANDLES = 4
 SAME_MM = 1e-3
+BUFFER_BYTES = 2**20
 # the warnings' filters are the process's, and blocks are read by threads
 _FILTERS = threading.RLock()
 DAMAGE = (
@@ -110,7 +112,7 @@ class Volumes:
         try:
             if _stamp(self.path) != self.stamp:
                 raise ReaderError(f"{self.path}: changed since it was opened; read it again")
-            return _places(self.path, self.stamp, self.spec).read(start, stop)
+            return np.asarray(_stored(self.path, self.stamp, self.spec)[..., start:stop])
         except ReaderError:
             raise
         except DAMAGE as error:
@@ -120,47 +122,17 @@ class Volumes:
             ) from error
 
 
-class _Places:
-    """Open ends of one file: a compressed one is only ever read forwards from one of them."""
-
-    def __init__(self, path: str, spec: tuple) -> None:
-        self._path, self._spec = path, spec
-        self._lock = threading.Lock()
-        self._free: list[tuple[int, IO[bytes], ArrayProxy]] = []
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Return volumes (i, j, k, volume), scaled as the header says."""
-        with self._lock:
-            behind = [place for place in self._free if place[0] <= start]
-            place = max(behind, key=lambda place: place[0], default=None)
-            if place is None and len(self._free) >= HANDLES:
-                place = self._free[0]
-            if place is not None:
-                self._free = [other for other in self._free if other is not place]
-        if place is None:
-            packed = self._path.lower().endswith(".gz")
-            stream = cast(IO[bytes], (gzip.open if packed else open)(self._path, "rb"))
-            array = ArrayProxy(stream, self._spec, mmap=False)
-        else:
-            _, stream, array = place
-        block = np.asarray(array[..., start:stop])
-        if stop < array.shape[3]:
-            with self._lock:
-                self._free.append((stop, stream, array))
-        else:
-            while stream.read(2**20):  # gzip compares its checksum at the end of the file
-                pass
-            stream.close()
-        return block
-
-    def __del__(self) -> None:
-        for _, stream, _ in self._free:
-            stream.close()
-
-
 @lru_cache(maxsize=8)
-def _places(path: str, stamp: tuple[int, int], spec: tuple) -> _Places:
-    return _Places(path, spec)
+def _stored(path: str, stamp: tuple[int, int], spec: tuple) -> ArrayProxy:
+    """Return the values of an open file; blocks that follow each other cost one pass through it."""
+    shape, dtype, offset, *_ = spec
+    end = offset + dtype.itemsize * math.prod(shape)
+    packed = path.lower().endswith(".gz")
+    raw = Gunzip(path, end) if packed else io.FileIO(path)
+    stream = io.BufferedReader(raw, BUFFER_BYTES)
+    array = ArrayProxy(stream, spec, mmap=False)
+    weakref.finalize(array, stream.close)
+    return array
 
 
 def lazy(volumes: Volumes) -> da.Array:
