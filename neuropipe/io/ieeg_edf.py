@@ -27,6 +27,7 @@ SIGNAL = {
 }  # fmt: skip
 # A time-stamped annotation list: onset, duration where there is one, texts, as EDF+ writes it.
 TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
+ROWS = 1024  # scaled at a time: few enough for the processor's cache
 RECORDS = 4096  # read at a time where every record is looked at
 STRETCHES = 1000  # a file in more pieces is one whose clock drifts, not one with pauses
 SHORTEST_S = 1e-6  # of a record; what is shorter is no duration
@@ -104,14 +105,18 @@ class Records:
         if last == first:
             return out
         samples = self.header.samples[self.columns[0]]
-        begin = first // samples
-        rows = slice(first - begin * samples, last - begin * samples)
-        at = self.first_record
-        records = self.header.records(at + begin, at + -(-last // samples))
-        for column, (signal, factor) in enumerate(zip(self.columns, self.factors, strict=True)):
-            gain, offset = self.header.scale(signal)
-            digital = _digital(self.header.bytes_of(records, signal), self.header.sample_bytes)
-            out[:, column] = digital[rows] * (gain * factor) + offset * factor
+        scales = [self.header.scale(signal) for signal in self.columns]
+        step = max(1, ROWS // samples)
+        held = self.header.records(self.first_record, self.first_record + -(-last // samples))
+        for at in range(first // samples, -(-last // samples), step):
+            begin, stop = max(first, at * samples), min(last, (at + step) * samples)
+            rows = slice(begin - at * samples, stop - at * samples)
+            part = out[begin - first : stop - first]
+            records = held[at : at + step]
+            for column, (signal, factor) in enumerate(zip(self.columns, self.factors, strict=True)):
+                gain, offset = scales[column]
+                digital = _digital(self.header.bytes_of(records, signal), self.header.sample_bytes)
+                part[:, column] = digital[rows] * (gain * factor) + offset * factor
         return out
 
 

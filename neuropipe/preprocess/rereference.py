@@ -19,6 +19,7 @@ from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)
 
+ROWS = 2048
 WHITE_MATTER = ("white matter", "wm")
 # What a new channel is: the row of its own channel, and the rows whose mean is taken off.
 Pair = tuple[int, tuple[int, ...]]
@@ -99,14 +100,23 @@ def rereference(
 
 def _differences(block: np.ndarray, pairs: Sequence[Pair]) -> np.ndarray:
     """Return each channel less the mean of its reference, (time, pair)."""
+    own = np.array([pair[0] for pair in pairs])
+    columns: dict[tuple[int, ...], list[int]] = {}
+    near: dict[int, list[int]] = {}
+    for place, (_, others) in enumerate(pairs):
+        if len(others) < 3:
+            near.setdefault(len(others), []).append(place)
+        else:
+            columns.setdefault(others, []).append(place)
     out = np.empty((len(block), len(pairs)), block.dtype)
-    means: dict[tuple[int, ...], np.ndarray] = {}
-    for place, (own, others) in enumerate(pairs):
-        if others not in means:
-            if len(others) < 3:
-                means.clear()  # neighbours are used once
-            means[others] = block[:, list(others)].mean(axis=1, dtype=np.float64)
-        out[:, place] = block[:, own] - means[others]
+    for first in range(0, len(block), ROWS):  # few rows at a time: whole lines of the cache
+        part, into = block[first : first + ROWS].astype(np.float64), out[first : first + ROWS]
+        for others, places in columns.items():
+            mean = part[:, list(others)].mean(axis=1, keepdims=True)
+            into[:, places] = part[:, own[places]] - mean
+        for places in near.values():
+            others_of = np.array([pairs[place][1] for place in places])
+            into[:, places] = part[:, own[places]] - part[:, others_of].mean(axis=2)
     return out
 
 
