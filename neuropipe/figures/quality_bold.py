@@ -35,7 +35,7 @@ def bold(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks) -> 
     spread.set(xlabel="temporal SNR (median black)", ylabel="voxels")
     motion, carpet = right.subplots(2, 1, sharex=True, height_ratios=[1, 2.2])
     _motion(motion, recording, dataset)
-    _carpet(carpet, dataset, edges)
+    _carpet(carpet, dataset, edges, np.flatnonzero(np.isfinite(tsnr)))
     for axes in (motion, carpet):
         for edge in edges[1:-1]:
             axes.axvline(edge - 0.5, color="black", linewidth=0.8)
@@ -83,9 +83,12 @@ def _motion(axes: Axes, recording: xr.DataTree, dataset: xr.Dataset) -> None:
     axes.set_title("Framewise displacement, 0.5 mm dashed; lines part runs")
 
 
-def _carpet(axes: Axes, dataset: xr.Dataset, edges: list[int]) -> None:
-    """Draw evenly spread voxels as z-scores within each run, by depth in the volume."""
-    chosen = np.unique(np.linspace(0, dataset.sizes["voxel"] - 1, VOXELS).astype(int))
+def _carpet(axes: Axes, dataset: xr.Dataset, edges: list[int], live: np.ndarray) -> None:
+    """Draw evenly spread voxels that vary as z-scores within each run, by depth in the volume."""
+    if not len(live):
+        axes.set(xlabel="volume", ylabel="no voxel varies", yticks=[])
+        return
+    chosen = live[np.unique(np.linspace(0, len(live) - 1, VOXELS).astype(int))]
     values = np.array(dataset["bold"].isel(voxel=chosen).values, dtype=float)
     for start, stop in pairwise(edges):
         run = values[start:stop]
@@ -97,5 +100,5 @@ def _carpet(axes: Axes, dataset: xr.Dataset, edges: list[int]) -> None:
     n = len(values)
     heat(axes, values.T, cmap="gray", aspect="auto", vmin=-2, vmax=2,
          extent=(-0.5, n - 0.5, len(chosen) - 0.5, -0.5))  # fmt: skip
-    axes.set(xlabel="volume", ylabel=f"{len(chosen)} of {dataset.sizes['voxel']:,} voxels",
+    axes.set(xlabel="volume", ylabel=f"{len(chosen)} of {len(live):,} voxels",
              yticks=[], title="Carpet of z-scores, -2 black to 2 white")  # fmt: skip

@@ -8,12 +8,13 @@ import xarray as xr
 from matplotlib.figure import SubFigure
 from scipy.signal import welch
 
-from neuropipe.figures.style import GREY, SEQUENTIAL, heat, name_ticks
+from neuropipe.figures.style import GREY, SEQUENTIAL, heat, name_ticks, whole_decades
 
 INK, BAD = "#0072B2", "#D55E00"
 PIECES, PIECE_S, SNIPPET_S = 6, 10.0, 2.0
 PIECE_BYTES = 8 * 2**20  # of many fast channels a piece is shorter
 MOST_TRACES = 12
+LONGEST = 7  # letters of a channel's name under its point
 MOST_HZ = 250.0
 COLUMNS = 600  # samples of a carpet
 
@@ -54,9 +55,10 @@ def voltages(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks)
     size_uv = 1e6 * np.nanmedian([_sd(piece) for piece in pieces], axis=0)
     colors = [BAD if name in bad else INK for name in names]
     sizes.scatter(range(len(names)), np.maximum(size_uv, 1e-3), c=colors, s=9)
-    sizes.set_yscale("log")
-    sizes.set(xlabel="channel", ylabel="standard deviation (µV)")
-    name_ticks(sizes, "x", names, n_most=6)
+    whole_decades(sizes, size_uv)
+    sizes.set(xlabel="channel", ylabel="standard deviation (µV)", title="Amplitude")
+    short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
+    name_ticks(sizes, "x", short, n_most=6)
     sizes.tick_params(axis="x", rotation=90 if max(map(len, names)) > 3 else 0)
     _spectra(spectra, pieces, rate_hz, [name in bad for name in names])
     line_hz = dataset.attrs.get("power_line_frequency_hz")
@@ -96,9 +98,10 @@ def _spectra(axes, pieces: list[np.ndarray], rate_hz: float, bad: list[bool]) ->
 def _snippet(axes, dataset: xr.Dataset, names: list[str], bad: set[str], rate_hz: float) -> None:
     """Draw up to a dozen channels, sound and flagged ones in turn, in the middle."""
     rows = max(2, round(SNIPPET_S * rate_hz))
-    flagged = [i for i, name in enumerate(names) if name in bad][: MOST_TRACES // 2]
     sound = [i for i, name in enumerate(names) if name not in bad]
-    step = max(1, len(sound) // (MOST_TRACES - len(flagged)))
+    flagged = [i for i, name in enumerate(names) if name in bad]
+    flagged = flagged[: max(MOST_TRACES // 2, MOST_TRACES - len(sound))]
+    step = max(1, len(sound) // max(1, MOST_TRACES - len(flagged)))
     chosen = sorted([*flagged, *sound[::step][: MOST_TRACES - len(flagged)]])
     start = max(0, dataset.sizes["time"] // 2 - rows // 2)
     part = dataset.isel(time=slice(start, start + rows), channel=chosen)

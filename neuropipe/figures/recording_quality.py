@@ -9,7 +9,6 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import NullFormatter
 
 from neuropipe.errors import DataError
 from neuropipe.figures import quality_bold, quality_signals
@@ -22,6 +21,7 @@ from neuropipe.figures.style import (
     heat,
     name_ticks,
     new_figure,
+    whole_decades,
     whole_ticks,
 )
 
@@ -151,9 +151,7 @@ def _spikes(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks) 
     order = rate.sort_values(ascending=False).index
     colors = [BAD if unit in bad else INK for unit in order]
     rates.scatter(range(len(order)), rate[order], c=colors, s=10)
-    if (rate > 0).any():
-        rates.set_yscale("log")
-        rates.yaxis.set_minor_formatter(NullFormatter())
+    whole_decades(rates, rate.to_numpy())
     rates.set(xlabel="unit, by rate", ylabel="rate (Hz)", title="Mean rate")
     whole_ticks(rates)
     shown = 100 * short.reindex(order)

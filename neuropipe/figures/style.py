@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from neuropipe.errors import DataError
 
@@ -126,6 +126,16 @@ def name_ticks(axes: Axes, which: str, names: Sequence | np.ndarray, n_most: int
     positions = list(range(0, len(names), step))
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(positions, [str(names[i]) for i in positions])
+
+
+def whole_decades(axes: Axes, values: np.ndarray) -> None:
+    """Make the y axis logarithmic and let it span whole decades, so that it has labels."""
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
+        axes.set_yscale("log")
+        axes.set_ylim(10.0**low / 1.2, 10.0 ** max(high, low + 1) * 1.2)
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def whole_ticks(axes: Axes, which: str = "x", n_most: int = 8) -> None:

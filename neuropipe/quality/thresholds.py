@@ -70,8 +70,8 @@ class Thresholds(BaseModel):
         0.01, ge=0, description="A second of a standard deviation below is flat, uV."
     )
     line_ratio: Levels = _levels(
-        10.0,
         100.0,
+        1e5,
         "above",
         "1",
         "Power at the mains frequency, or a harmonic, over its neighbours",
@@ -87,6 +87,12 @@ class Thresholds(BaseModel):
     amplitude_z: Levels = _levels(
         5.0, 10.0, "above", "1", "Robust z-score of a channel's log amplitude among its kind"
     )
+    amplitude_uv: Levels = _levels(
+        5e3, 5e4, "above", "uV", "Median over channels of their standard deviation"
+    )
+    amplitude_low_uv: Levels = _levels(
+        0.5, 0.01, "below", "uV", "Median over channels of their standard deviation"
+    )
     bad_channel_share: Levels = _levels(
         0.2, 0.5, "above", "1", "Share of channels that the source calls bad"
     )
@@ -97,7 +103,7 @@ class Thresholds(BaseModel):
     tsnr_low: float = Field(10.0, gt=0, description="A voxel below has a low temporal SNR.")
     tsnr_low_share: Levels = _levels(0.3, 0.7, "above", "1", "Share of voxels of low temporal SNR")
     zero_variance_share: Levels = _levels(
-        0.01, 0.2, "above", "1", "Share of voxels that never vary"
+        0.05, 0.9, "above", "1", "Share of voxels that never vary"
     )
     nan_voxel_share: Levels = _levels(0.0, 0.1, "above", "1", "Share of voxels with a NaN")
     fd_mean_mm: Levels = _levels(0.25, 0.55, "above", "mm", "Mean framewise displacement")

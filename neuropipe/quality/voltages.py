@@ -71,6 +71,13 @@ def _of_node(
         for name, (value, meaning) in values.items()
         for one in rows_of(node, names, name, value, thresholds, meaning, "channel")
     ]
+    alive = traces.sd[traces.sd > 0]
+    if len(alive):
+        meaning = "no brain is that loud or still: the unit in the header is probably wrong"
+        rows += [
+            row(node, "all", name, 1e6 * float(np.median(alive)), thresholds, meaning)
+            for name in ("amplitude_uv", "amplitude_low_uv")
+        ]
     if "status" in dataset:
         status = np.array([str(text).lower() for text in dataset["status"].values])
         bad = [name for name, text in zip(names, status, strict=True) if text == "bad"]

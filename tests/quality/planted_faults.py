@@ -77,7 +77,7 @@ def ieeg(faults=True, seed=0, seconds=60, rate_hz=500.0):
     if faults:
         x[:, 1] = 0.0
         x[:, 2] = np.clip(x[:, 2], -40e-6, 40e-6)
-        x[:, 3] += 60e-6 * np.sin(2 * np.pi * 60 * time)
+        x[:, 3] += 300e-6 * np.sin(2 * np.pi * 60 * time)
         x[:, 4] *= 40
         x[: n // 2, 5] = np.nan
         time[n // 2 :] += 5.0
@@ -110,8 +110,8 @@ def bold(faults=True, seed=0, volumes=60, side=12):
         x[volumes + 20 : volumes + 28] += rng.normal(size=(8, voxels)) * 200
         x[volumes:, : voxels // 2] += rng.normal(size=(volumes, voxels // 2)) * 100
         fd[volumes + 10 : volumes + 35] = 1.0
-        x[:, :40] = 5.0
-        x[volumes + 3, 50] = np.nan
+        x[:, :60] = 5.0
+        x[volumes + 3, 80] = np.nan
     start = [0.0, 200.0]
     time = np.concatenate([s + 2.0 * np.arange(volumes) for s in start])
     place = {k: ("voxel", ball[:, i], ONE) for i, k in enumerate("ijk")}

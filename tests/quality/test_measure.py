@@ -130,6 +130,16 @@ def test_many_bad_channels_fail_the_recording():
     assert "9 of 12 channels have a flat_share above 0.5" in failing["reason"]
 
 
+def test_volts_that_are_microvolts():
+    recording = ieeg(faults=False)
+    node = recording["ieeg"].to_dataset()
+    node["voltage"] = (node["voltage"].dims, node["voltage"].data * 1e6, {"units": "V"})
+    recording["ieeg"].dataset = node
+    loud = table(recording).loc[("ieeg", "all", "amplitude_uv")]
+    assert loud["verdict"] == "FAIL"
+    assert "unit in the header" in loud["reason"]
+
+
 def test_clocks():
     node = xr.Dataset({"x": ("time", np.ones(100), {"units": "m"})}, clock(100, 10.0))
     node = node.assign_coords(time=("time", np.r_[0.0, np.arange(99) / 10], {"units": "s"}))
