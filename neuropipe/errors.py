@@ -29,6 +29,10 @@ class DataError(NeuropipeError, ValueError):
     """The data are readable but unfit for the step asked of them (empty, NaN, too few)."""
 
 
+class BackendUnavailable(NeuropipeError, RuntimeError):
+    """A package, its weights or a device that was asked for is not there."""
+
+
 class NotFittedError(NeuropipeError, ValueError, AttributeError):
     """An estimator was asked for results before `fit`."""
 

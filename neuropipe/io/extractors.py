@@ -1,0 +1,149 @@
+"""Images to features: named extractors, each with what it needs said when it is not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from neuropipe import __version__
+from neuropipe.errors import BackendUnavailable, ReaderError
+from neuropipe.io.embedding import EMBEDDING, STIMULUS
+from neuropipe.registry import resolve
+
+log = logging.getLogger(__name__)
+
+EXTRACTORS: dict[str, str] = {
+    "pixels": "neuropipe.io.extractors:pixels",
+    "clip": "neuropipe.io.extractors:clip",
+}
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+BATCH = 32
+
+
+def extractor(name: str) -> Callable[..., Iterator[np.ndarray]]:
+    """Return the `extract(images, **options)` of a name; an unknown one lists the known."""
+    return resolve(name, EXTRACTORS, "embedding: extractor")
+
+
+def write_embedding(folder: str | Path, path: str | Path, *, name: str, **options) -> Path:
+    """Compute the features of a folder's images and write the file that `embedding` reads.
+
+    Parameters
+    ----------
+    folder : of images; a stimulus is called by its file's name without ending
+    path : `.h5` file to write, whole or not at all
+    name : an entry of `EXTRACTORS`
+    **options : of that extractor
+
+    Raises
+    ------
+    ReaderError
+        No image there, two of one name, or one that cannot be read.
+    BackendUnavailable
+        The extractor lacks a package or its weights.
+    """
+    folder, path = Path(folder), Path(path)
+    images = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in IMAGES)
+    stimuli = [image.stem for image in images]
+    if not images:
+        raise ReaderError(
+            f"{folder}: found no image, expected files ending in {', '.join(IMAGES)}; check it"
+        )
+    if len(set(stimuli)) < len(stimuli):
+        twice = next(one for one in stimuli if stimuli.count(one) > 1)
+        raise ReaderError(f"{folder}: two images are called {twice!r}, expected names of their own")
+    blocks = extractor(name)(images, **options)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            file.create_dataset(STIMULUS, data=stimuli, dtype=h5py.string_dtype())
+            at = 0
+            for block in blocks:
+                if at == 0:
+                    shape = (len(images), block.shape[1])
+                    out = file.create_dataset(EMBEDDING, shape, np.float32)
+                out[at : at + len(block)] = block
+                at += len(block)
+            file.attrs.update(extractor=name, version=__version__)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    log.info("%s: %d images by %s", path, len(images), name)
+    return path
+
+
+def pixels(images: Sequence[Path], *, size: int = 16) -> Iterator[np.ndarray]:
+    """Yield (image, size * size) grey levels from 0 to 1: what any richer feature has to beat."""
+    for start in range(0, len(images), BATCH):
+        opened = [_opened(image).convert("L") for image in images[start : start + BATCH]]
+        grey = [np.asarray(one.resize((size, size)), np.float32) / 255 for one in opened]
+        yield np.stack(grey).reshape(len(grey), -1)
+
+
+def clip(
+    images: Sequence[Path], *, weights: str | Path, device: str = "cpu"
+) -> Iterator[np.ndarray]:
+    """Yield (image, feature) of CLIP's image tower, from weights that are on disk.
+
+    Parameters
+    ----------
+    weights : folder of a CLIP model as transformers saves it, with safetensors
+    device : of torch
+
+    Notes
+    -----
+    Nothing is downloaded. Pickled weights (`.bin`) are not read: they run code when loaded.
+
+    Source: Radford et al. 2021, Learning transferable visual models from natural language
+    supervision.
+    """
+    folder = Path(weights)
+    lacking = [package for package in ("torch", "transformers") if find_spec(package) is None]
+    absent = [
+        name
+        for name in ("config.json", "preprocessor_config.json", "model.safetensors")
+        if not (folder / name).is_file()
+    ]
+    if lacking or absent:
+        missing = [f"package {one}" for one in lacking] + [f"{folder / one}" for one in absent]
+        raise BackendUnavailable(
+            f"embedding: extractor 'clip' lacks {', '.join(missing)}; install the package, and "
+            "save a CLIP model there with save_pretrained(..., safe_serialization=True), or give "
+            "the features as a file (option embedding)"
+        )
+    return _clip(images, folder, device)
+
+
+def _clip(images: Sequence[Path], folder: Path, device: str) -> Iterator[np.ndarray]:
+    import torch
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    # the image tower alone; use_safetensors refuses pickled weights
+    processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+    model = CLIPVisionModelWithProjection.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True
+    )
+    model = model.to(device).eval()
+    for start in range(0, len(images), BATCH):
+        opened = [_opened(image).convert("RGB") for image in images[start : start + BATCH]]
+        inputs = processor(images=opened, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            yield model(**inputs).image_embeds.float().cpu().numpy()
+
+
+def _opened(path: Path):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.copy()
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        raise ReaderError(f"{path}: found no image ({error}), expected one; get it again") from (
+            error
+        )
