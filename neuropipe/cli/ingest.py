@@ -10,6 +10,7 @@ import typer
 
 from neuropipe.cli import Output, app
 from neuropipe.cli.files import read_json
+from neuropipe.cli.scheduler import scheduler
 from neuropipe.errors import ManifestError
 
 log = logging.getLogger(__name__)
@@ -36,5 +37,6 @@ def ingest(
         files, dataset=note["dataset"], session=note["session"], subject=note["subject"],
         sha256=note["sha256"], **note["options"],
     )  # fmt: skip
-    content = write(recording, output)
+    with scheduler():
+        content = write(recording, output)
     log.info("ingested %s: %s", note["session"], ", ".join(sorted(content.get("nodes", {}))))

@@ -9,6 +9,7 @@ import typer
 
 from neuropipe.cli import Output, app
 from neuropipe.cli.files import parse_json, write_json
+from neuropipe.cli.scheduler import scheduler
 from neuropipe.errors import ConfigError
 
 
@@ -35,4 +36,5 @@ def preprocess(
         return
     if len(stores) != 1:
         raise ConfigError(f"preprocess: expected one store, found {len(stores)}; or say --split")
-    write(apply_steps(open_recording(stores[0]), parse_json(steps, "--steps")), output)
+    with scheduler():
+        write(apply_steps(open_recording(stores[0]), parse_json(steps, "--steps")), output)

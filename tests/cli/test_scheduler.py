@@ -1,0 +1,73 @@
+"""With a scheduler named, Dask's workers do the reading and writing, to the same bytes."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from neuropipe.models.du_in.simulate import Plan
+from neuropipe.models.du_in.simulate import simulate as draw
+
+STEPS = [{"step": "rereference", "scheme": "average"},
+         {"step": "filter_signal", "low_hz": 2.0, "high_hz": 100.0}]  # fmt: skip
+SCHEDULER = """
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True,
+                      dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
+@pytest.fixture
+def address(tmp_path):
+    """Address of a scheduler in processes of its own."""
+    script = tmp_path / "cluster.py"
+    script.write_text(SCHEDULER)
+    child = subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    yield child.stdout.readline().strip()
+    child.communicate("\n", timeout=60)
+
+
+@pytest.fixture
+def receipt(tmp_path):
+    """Receipt of a planted session in BrainVision."""
+    from neuropipe.io.bids_write import write_bids
+
+    plan = Plan(n_words=2, n_repetitions=2, n_runs=2, n_channels=6, n_speech=3, word_units=2)
+    files = write_bids(draw(plan, 1)[0], tmp_path / "tree", task="words")
+    note = tmp_path / "s.json"
+    note.write_text(json.dumps({
+        "status": "fetched", "dataset": "d", "session": "s", "subject": "m", "reader": "ieeg",
+        "options": {}, "sha256": "0" * 64, "files": [{"path": str(f)} for f in files],
+    }))  # fmt: skip
+    return note
+
+
+def content(neuropipe, receipt, folder):
+    ingested, prepared = folder / "a.zarr", folder / "b.zarr"
+    assert neuropipe("ingest", receipt, "--output", ingested) == 0
+    words = ("--steps", json.dumps(STEPS), "--output", prepared)
+    assert neuropipe("preprocess", ingested, *words) == 0
+    found = [json.loads(p.with_suffix(".json").read_text()) for p in (ingested, prepared)]
+    shutil.rmtree(folder)
+    return [note["nodes"] for note in found]
+
+
+def test_workers_write_what_threads_write(neuropipe, address, receipt, tmp_path, monkeypatch):
+    here = content(neuropipe, receipt, tmp_path / "here")
+    monkeypatch.setenv("NEUROPIPE_SCHEDULER", address)
+    assert content(neuropipe, receipt, tmp_path / "there") == here
+
+
+def test_a_scheduler_that_is_not_there_is_named(refused, receipt, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROPIPE_SCHEDULER", "tcp://127.0.0.1:1")
+    monkeypatch.setattr("neuropipe.cli.scheduler.WAIT_S", 1)
+    said = refused("ingest", receipt, "--output", tmp_path / "a.zarr")
+    assert "tcp://127.0.0.1:1" in said
