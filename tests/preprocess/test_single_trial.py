@@ -21,6 +21,7 @@ from neuropipe.preprocess.single_trial import ALPHAS, single_trial
 
 ONSET = np.array([8.0, 21.0, 33.0, 47.0, 61.5, 74.0, 90.0])
 KIND = ["face", "house", "face", "house", "house", "face", "face"]
+SPM = designs.responses("spm")[0]
 N = 60  # volumes a run, 2 s each
 
 
@@ -120,7 +121,7 @@ def test_planted_amplitudes_come_back(ridge):
 def test_separate_models_of_spaced_trials_give_the_truth():
     values, truth = planted()
     truth[:] = truth[:1]  # LSS is unbiased where the others of a regressor are alike
-    regressors = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, "spm")
+    regressors = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, SPM)
     signal = regressors @ truth
     values = 500 + 5 * (signal - signal.mean(axis=0))
     np.testing.assert_allclose(betas_of(made(values), high_pass_hz=0.0), truth, atol=2e-3)
@@ -144,6 +145,24 @@ def test_each_voxel_finds_its_response():
     assert near > 0.9
 
 
+@settings(QUICK, max_examples=25)
+@given(
+    onset=st.floats(-24, 130),
+    duration=st.one_of(st.just(0.0), st.floats(0, 40)),
+    n=st.integers(2, 70),
+    tr=st.sampled_from([0.72, 1.6, 2.0, 2.5]),
+    name=st.sampled_from(["spm", "glover"]),
+)
+def test_regressors_are_those_of_nilearn(onset, duration, n, tr, name):
+    from nilearn.glm.first_level import compute_regressor
+
+    frame = np.arange(n) * tr
+    event = (np.array([onset]), np.array([duration]), np.ones(1))
+    expected = compute_regressor(event, name, frame)[0]
+    found = designs.trial_regressors(*event[:2], frame, designs.responses(name)[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+
+
 def test_library_starts_with_the_canonical_response():
     from nilearn.glm.first_level import spm_hrf
 
@@ -161,7 +180,7 @@ def test_cross_validated_shrinkage_is_that_of_the_formula():
         recording, recording["bold"].to_dataset(), slice(0, N), np.ones(N, bool), columns=[],
         high_pass_hz=0.01, constant=True, trend=False, step="x",
     )  # fmt: skip
-    own = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, "spm")
+    own = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, SPM)
     own = own - fixed @ (fixed.T @ own)
     data = values.astype(float)
     errors, amplitudes = [], []
@@ -235,7 +254,7 @@ def test_chosen_rows_and_rows_that_are_modelled_too():
     assert np.abs(node["beta"].values - truth[faces]).max() > 0.1
     same = truth.copy()
     same[~faces] = same[1]
-    regressors = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, "spm")
+    regressors = designs.trial_regressors(ONSET, np.full(7, 3.0), np.arange(N) * 2.0, SPM)
     signal = regressors @ same
     recording = made(500 + 5 * (signal - signal.mean(axis=0)))
     for ridge in (0.0, "gcv"):
