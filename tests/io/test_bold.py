@@ -20,6 +20,7 @@ from nilearn.masking import apply_mask
 
 from neuropipe.errors import ConfigError, ReaderError
 from neuropipe.io import gunzip, nifti
+from neuropipe.io.bids import sessions
 from neuropipe.io.bold import read
 from neuropipe.io.store import open_recording, write
 
@@ -145,6 +146,43 @@ def test_auto_takes_the_brain_masks_of_the_same_space(tmp_path):
     assert recording["bold"].sizes["voxel"] == (first & second).sum()
     assert "run-1_desc-brain_mask" in recording["bold"].attrs["mask"]
     assert read(folder, mask="none")["bold"].sizes["voxel"] == 24
+
+
+def test_a_derivative_takes_events_from_the_raw_data(tmp_path):
+    """The tree that fMRIPrep leaves: masks and confounds beside, events in the raw data set."""
+    folder = tree(tmp_path / "d")
+    home = folder / "derivatives" / "fmriprep"
+    func = home / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (home / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    anat = home / "sub-01" / "anat" / "sub-01_space-MNI_res-2_desc-brain_mask.nii.gz"
+    save(anat, np.ones((2, 2, 2)), dtype=np.uint8)
+    space = "space-MNI_res-2"
+    for run in (1, 2):
+        stem = func / f"sub-01_task-look_run-{run}"
+        save(beside(stem, f"{space}_desc-preproc_bold.nii.gz"), volumes(seed=run))
+        save(beside(stem, f"{space}_desc-brain_mask.nii.gz"), ball(), dtype=np.uint8)
+        about = {"RepetitionTime": 2.0, "SliceTimingCorrected": True, "StartTime": 0.95}
+        beside(stem, f"{space}_desc-preproc_bold.json").write_text(json.dumps(about))
+        rows = "\n".join(["csf", *(str(i) for i in range(10))])
+        beside(stem, "desc-confounds_timeseries.tsv").write_text(rows + "\n")
+        beside(stem, f"{space}_desc-preproc_bold.dtseries.nii").write_bytes(b"surface")
+    recording = read(beside(func / "sub-01_task-look_run-2", f"{space}_desc-preproc_bold.nii.gz"))
+    assert recording["intervals/events/start_time"].values.tolist() == [4, 6]
+    assert recording["confounds/confound_value"].shape == (10, 1)
+    assert recording["bold"].sizes["voxel"] == ball().sum()
+    attrs = recording["bold"].attrs
+    assert (attrs["space"], attrs["reference_time_s"]) == ("MNI", 0.95)
+    both = [s for s in sessions(folder) if "space-MNI" in s.session_id]
+    assert len(both) == 1
+    recording = read(both[0].files)
+    assert recording["runs"].sizes["run"] == 2
+    assert recording["intervals/events"].sizes["interval"] == 4
+
+
+def beside(stem, rest):
+    """Return the path of a file of a run."""
+    return stem.with_name(f"{stem.name}_{rest}")
 
 
 def test_auto_leaves_a_mask_of_another_grid_aside(tmp_path, caplog):
