@@ -7,9 +7,9 @@ import numpy as np
 
 from neuropipe.errors import DataError
 from neuropipe.preprocess.nuisance import confound_columns, kept_volumes, nuisance_basis
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import node_dataset, replaced, second_pass
 from neuropipe.preprocess.weighted_sums import weighted_sums, without
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 

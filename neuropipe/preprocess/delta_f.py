@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from neuropipe.errors import DataError
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import floats, node_dataset, replaced
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 

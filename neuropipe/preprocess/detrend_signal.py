@@ -7,7 +7,6 @@ from typing import Literal
 import dask.array as da
 import numpy as np
 
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import (
     floats,
     node_dataset,
@@ -16,6 +15,7 @@ from neuropipe.preprocess.signals import (
     second_pass,
     signal_of,
 )
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from neuropipe.errors import DataError
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import node_dataset, replaced
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 NODES = ("bold", "confounds", "regions")

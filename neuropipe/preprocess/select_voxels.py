@@ -12,8 +12,8 @@ import xarray as xr
 
 from neuropipe.errors import DataError
 from neuropipe.preprocess.grids import labels_of
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import node_dataset, replaced
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ import xarray as xr
 from neuropipe.errors import DataError
 from neuropipe.preprocess import trial_designs as designs
 from neuropipe.preprocess.nuisance import confound_columns, kept_volumes, nuisance_basis
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import node_dataset, second_pass
 from neuropipe.preprocess.tables import interval_table
 from neuropipe.preprocess.weighted_sums import percent_of, weighted_sums
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import dask.array as da
 import numpy as np
 
 from neuropipe.errors import DataError
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import (
     floats,
     node_dataset,
@@ -16,6 +15,7 @@ from neuropipe.preprocess.signals import (
     signal_of,
 )
 from neuropipe.preprocess.tables import interval_table
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import DataError
-from neuropipe.preprocess.runs import run_slices
 from neuropipe.preprocess.signals import floats, node_dataset
+from neuropipe.runs import run_slices
 from neuropipe.schema import Recording
 
 BLOCK = 1 << 22  # clock samples read at a time

@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.quality.rows import Row, row
-from neuropipe.quality.stream import blocks, nodes_of, runs_of
+from neuropipe.quality.stream import blocks, nodes_of
 from neuropipe.quality.thresholds import Thresholds
 from neuropipe.quality.traces import Traces
+from neuropipe.runs import named_runs
 from neuropipe.schema import Recording
 
 FEWEST = 10  # volumes of a run, to tell the first from the others
@@ -31,14 +32,14 @@ def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
     rows: list[Row] = []
     for node, dataset in nodes_of(recording, "bold").items():
         if dataset["bold"].size:
-            for label, run in runs_of(recording, dataset):
+            for label, run in named_runs(recording, node):
                 rows += _of_run(node, label, dataset["bold"], run, thresholds)
     for node, dataset in nodes_of(recording, "confounds").items():
         names = dataset["confound"].values.tolist()
         if MOTION not in names:
             continue
         values = dataset["confound_value"].isel(confound=names.index(MOTION))
-        for label, run in runs_of(recording, dataset):
+        for label, run in named_runs(recording, node):
             moved_mm = np.asarray(values.isel(time=run).values, dtype=float)
             moved_mm = moved_mm[np.isfinite(moved_mm)]
             if len(moved_mm):

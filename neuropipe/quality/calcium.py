@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.quality.rows import Row, rows_of
-from neuropipe.quality.stream import blocks, names_of, nodes_of, pieces, runs_of
+from neuropipe.quality.stream import blocks, names_of, nodes_of, pieces
 from neuropipe.quality.thresholds import Thresholds
 from neuropipe.quality.traces import Traces
+from neuropipe.runs import named_runs
 from neuropipe.schema import Recording
 
 PIECE_ROWS, PIECES, PIECE_BYTES = 4096, 8, 8 * 2**20
@@ -22,7 +23,7 @@ def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
         if name not in dataset or not dataset[name].size:
             continue
         traces, found = Traces(), []
-        for _, run in runs_of(recording, dataset):
+        for _, run in named_runs(recording, node):
             for block in blocks(dataset[name], run):
                 traces.add(block)
             found.append(snr(dataset[name], run))

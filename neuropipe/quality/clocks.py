@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.quality.rows import Row, row
-from neuropipe.quality.stream import blocks, runs_of
+from neuropipe.quality.stream import blocks
 from neuropipe.quality.thresholds import Thresholds
+from neuropipe.runs import named_runs
 from neuropipe.schema import Recording
 
 
@@ -19,7 +20,7 @@ def check(recording: Recording, thresholds: Thresholds) -> list[Row]:
         variables = recording[path].variables
         if "time" in variables and recording[path].sizes.get("time", 0) > 1:
             dataset = recording[path].to_dataset()
-            for label, run in runs_of(recording, dataset):
+            for label, run in named_runs(recording, node):
                 rows += _of_run(node, label, dataset, run, thresholds)
         residual_ms = recording[path].attrs.get("clock_residual_ms")
         if residual_ms is not None:

@@ -25,21 +25,6 @@ def nodes_of(recording: Recording, *families: str) -> dict[str, xr.Dataset]:
     return found
 
 
-def runs_of(recording: Recording, dataset: xr.Dataset) -> list[tuple[str, slice]]:
-    """Return label and samples of each run, one called ``all`` where there are no runs."""
-    n = dataset.sizes["time"]
-    if "runs" not in recording.children:
-        return [("all", slice(0, n))]
-    runs = recording["runs"].to_dataset()
-    labels = [f"run {label}" for label in runs["run_label"].values]
-    edges = runs["start_time"].values - np.diff(dataset["time"][:2].values).sum() / 2
-    before = sum(np.searchsorted(part, edges) for part in blocks(dataset["time"]))
-    bounds = [0, *np.asarray(before)[1:].tolist(), n]
-    return [
-        (name, slice(a, b)) for name, (a, b) in zip(labels, pairwise(bounds), strict=True) if b > a
-    ]
-
-
 def rate_hz_of(dataset: xr.Dataset) -> float:
     """Return the sampling rate that a node declares, else that of its first samples."""
     declared = dataset.attrs.get("sampling_rate_hz")

@@ -7,9 +7,10 @@ import xarray as xr
 from scipy.signal import welch
 
 from neuropipe.quality.rows import Row, row, rows_of
-from neuropipe.quality.stream import blocks, names_of, nodes_of, pieces, rate_hz_of, runs_of
+from neuropipe.quality.stream import blocks, names_of, nodes_of, pieces, rate_hz_of
 from neuropipe.quality.thresholds import Thresholds
 from neuropipe.quality.traces import Traces
+from neuropipe.runs import named_runs
 from neuropipe.schema import Recording
 
 PIECE_S, PIECES, SEGMENT_S = 10.0, 12, 2.0
@@ -37,7 +38,7 @@ def _of_node(
     traces = Traces()
     seconds, flat = np.zeros(len(names)), np.zeros(len(names))
     ratios = [np.full(len(names), np.nan)]
-    for _, run in runs_of(recording, dataset):
+    for _, run in named_runs(recording, node):
         for block in blocks(voltage, run):
             traces.add(block)
             windows = _seconds(block, rate_hz)

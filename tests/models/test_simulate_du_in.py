@@ -8,7 +8,7 @@ import pytest
 from neuropipe.config import build
 from neuropipe.errors import ConfigError
 from neuropipe.models.du_in.simulate import Plan, pink_noise, simulate
-from neuropipe.preprocess.runs import run_slices
+from neuropipe.runs import run_slices
 from neuropipe.runtime import generator
 from neuropipe.schema import validate
 

@@ -18,7 +18,7 @@ from neuropipe.models.mindbridge.simulate import (
     response,
     simulate,
 )
-from neuropipe.preprocess.runs import run_slices
+from neuropipe.runs import run_slices
 from neuropipe.schema import validate
 
 SMALL = {

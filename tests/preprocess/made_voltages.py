@@ -5,7 +5,7 @@ import numpy as np
 import xarray as xr
 from hypothesis import settings
 
-from neuropipe.preprocess.runs import run_slices
+from neuropipe.runs import run_slices
 
 RATE = 250.0
 FEW = settings(deadline=None, max_examples=12, derandomize=True)

@@ -10,9 +10,10 @@ import xarray as xr
 from planted_faults import PLANTED, bold, calcium, clock, ieeg, spikes, tree
 
 from neuropipe.quality import CHECKS, COLUMNS, measure
-from neuropipe.quality.stream import blocks, runs_of
+from neuropipe.quality.stream import blocks
 from neuropipe.quality.thresholds import LEVELS, Thresholds
 from neuropipe.registry import resolve
+from neuropipe.runs import named_runs
 from neuropipe.schema import validate
 
 
@@ -183,8 +184,7 @@ def test_memory_is_that_of_a_block(monkeypatch):
 
 def test_runs_of_a_long_lazy_clock():
     recording = bold()
-    node = recording["bold"].to_dataset()
-    assert runs_of(recording, node) == [("run 1", slice(0, 60)), ("run 2", slice(60, 120))]
+    assert named_runs(recording, "bold") == [("run 1", slice(0, 60)), ("run 2", slice(60, 120))]
 
 
 def test_every_check_and_level_is_in_use():
