@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 VERBS = (
     "fetch", "ingest", "quality", "preprocess", "fit", "transform", "score", "figure", "table",
-    "report", "export",
+    "report", "export", "embed",
     "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 

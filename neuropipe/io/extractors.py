@@ -10,9 +10,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from pydantic import ValidationError, validate_call
 
 from neuropipe import __version__
-from neuropipe.errors import BackendUnavailable, ReaderError
+from neuropipe.errors import BackendUnavailable, ConfigError, ReaderError
 from neuropipe.io.embedding import EMBEDDING, STIMULUS
 from neuropipe.registry import resolve
 
@@ -47,6 +48,8 @@ def write_embedding(folder: str | Path, path: str | Path, *, name: str, **option
         No image there, two of one name, or one that cannot be read.
     BackendUnavailable
         The extractor lacks a package or its weights.
+    ConfigError
+        An option is unknown or of the wrong kind.
     """
     folder, path = Path(folder), Path(path)
     images = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in IMAGES)
@@ -58,7 +61,11 @@ def write_embedding(folder: str | Path, path: str | Path, *, name: str, **option
     if len(set(stimuli)) < len(stimuli):
         twice = next(one for one in stimuli if stimuli.count(one) > 1)
         raise ReaderError(f"{folder}: two images are called {twice!r}, expected names of their own")
-    blocks = extractor(name)(images, **options)
+    try:
+        blocks = validate_call(extractor(name))(images, **options)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
+        raise ConfigError(f"embedding: extractor {name!r}: " + "; ".join(faults)) from None
     partial = path.with_name(f".{path.name}.partial")
     try:
         with h5py.File(partial, "w") as file:

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import time
 
+import h5py
 import pandas as pd
 import pytest
+from PIL import Image
 
 from neuropipe.io.store import verify_store
 
@@ -161,3 +163,19 @@ def test_export_refuses_what_is_there_and_what_is_not(study, neuropipe, refused,
     assert "ending in .nwb" in refused(*words, tmp_path / "b.h5")
     assert neuropipe(*words, tmp_path / "b.nwb", "--nodes", "spikes,units") == 0
     assert there.read_text() == "mine"
+
+
+def test_embed_writes_what_the_reader_of_bold_takes(neuropipe, refused, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for shade in (0, 255):
+        Image.new("L", (20, 10), shade).save(images / f"grey{shade}.png")
+    out = tmp_path / "e.h5"
+    words = ("embed", images, "--output", out, "--extractor")
+    assert neuropipe(*words, "pixels", "--set", "size=4") == 0
+    with h5py.File(out) as file:
+        assert file["stimulus"].asstr()[:].tolist() == ["grey0", "grey255"]
+        assert file["embedding"][:].tolist() == [[0.0] * 16, [1.0] * 16]
+    assert "size" in refused(*words, "pixels", "--set", "size=large")
+    assert "did you mean 'pixels'" in refused(*words, "pixel")
+    assert "lacks" in refused(*words, "clip", "--set", f"weights={tmp_path}")
