@@ -18,6 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Names that a run may use; kept as text because this module is read while the job graph is built.
 PARAMETERS = {
     "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
+    "ntf_connectome": "neuropipe.models.ntf_connectome.config:Config",
     "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",
     "gaussian_glm": "neuropipe.baselines.config:GLMConfig",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln, xlogy
@@ -10,6 +12,7 @@ UNITS = {
     "log_likelihood_per_bin": "nats/bin",
     "bits_per_spike": "bits/spike",
     "bits_per_bin": "bits/bin",
+    "explained_variance": "1",
 }
 
 
@@ -85,6 +88,35 @@ def label_accuracy(truth: np.ndarray, estimate: np.ndarray, n_labels: int) -> fl
     order = match_labels(truth, estimate, n_labels)
     keep = (truth >= 0) & (estimate >= 0)
     return float(np.mean(order[estimate[keep]] == truth[keep]))
+
+
+def congruence(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how alike matched components of two factorisations are.
+
+    Parameters
+    ----------
+    first, second : sequence of (entry, component)
+        Factors of each mode; the same modes in the same order.
+
+    Returns
+    -------
+    similarity : (component of `first`,)
+        Product over modes of the cosines with the matched component; 0 where it has none.
+    match : (component of `first`,), integer
+        The matched component of `second` (Hungarian assignment), -1 for none.
+    """
+    alike = np.ones((first[0].shape[1], second[0].shape[1]))
+    for a, b in zip(first, second, strict=True):
+        lengths = np.linalg.norm(a, axis=0)[:, None] * np.linalg.norm(b, axis=0)
+        alike *= (a.T @ b) / np.where(lengths > 0, lengths, 1)
+    rows, columns = linear_sum_assignment(-alike)
+    match = np.full(len(alike), -1)
+    match[rows] = columns
+    similarity = np.zeros(len(alike))
+    similarity[rows] = alike[rows, columns]
+    return similarity, match
 
 
 def bootstrap_interval(

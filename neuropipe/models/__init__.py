@@ -15,12 +15,14 @@ if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is impor
 
 MODELS = {
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
+    "ntf_connectome": "neuropipe.models.ntf_connectome.estimator:NTFConnectome",
 }
 # A model's planted sessions may come before the model itself.
 SIMULATORS = {
     "du_in": "neuropipe.models.du_in.simulate",
     "hmm_glm": "neuropipe.models.hmm_glm.simulate",
     "mindbridge": "neuropipe.models.mindbridge.simulate",
+    "ntf_connectome": "neuropipe.models.ntf_connectome.simulate",
 }
 
 

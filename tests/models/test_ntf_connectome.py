@@ -1,0 +1,484 @@
+"""NTF connectome: a naive sweep, tensorly, planted groups, missing neurons, bad input."""
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from planted_groups import animals, found_by
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import nnls
+
+from neuropipe.batching.derivatives import derivative
+from neuropipe.batching.windows import attach_windows
+from neuropipe.errors import DataError, NotFittedError
+from neuropipe.metrics import congruence
+from neuropipe.models.ntf_connectome import nulls, rank
+from neuropipe.models.ntf_connectome.affinity import all_pairs, energy
+from neuropipe.models.ntf_connectome.config import Config
+from neuropipe.models.ntf_connectome.entries import Entries, of_tensor
+from neuropipe.models.ntf_connectome.estimator import NTFConnectome
+from neuropipe.models.ntf_connectome.model import (
+    Factors,
+    activate,
+    factorise,
+    misfit,
+    random_start,
+    sweep,
+)
+
+QUICK = {"communities": "none", "tolerance": 1e-5}
+FORMS = ("geo", "prod", "min", "minpos")
+
+
+def derivatives_of(seed: int, n_animals: int = 3, n_units: int = 7, n_times: int = 20, **more):
+    """Entries of random derivatives; some animals lack neurons, one lacks times."""
+    rng = np.random.default_rng(seed)
+    present = np.ones((n_animals, n_units), bool)
+    lengths = [n_times] * n_animals
+    if more.get("missing"):
+        present[1, :2] = present[2, 5] = False
+        lengths[2] = n_times - 6
+    time = np.concatenate([n_times - n + np.arange(n) for n in lengths])
+    ends = np.cumsum([0, *lengths])
+    kind = np.repeat(np.arange(n_animals), lengths)
+    d = rng.standard_normal((ends[-1], n_units)) * present[kind]
+    d = torch.as_tensor(d)
+    form = more.get("form", "geo")
+    return Entries(
+        d, form, torch.as_tensor(time), n_times,
+        tuple(slice(a, b) for a, b in pairwise(ends)), torch.as_tensor(kind),
+        torch.as_tensor(present), energy(d, form),
+    )  # fmt: skip
+
+
+def dense(x: Entries) -> tuple[np.ndarray, np.ndarray]:
+    """The tensor (time, animal, pair) and where it was observed."""
+    i, j = x.units
+    value = np.zeros((x.n_times, len(x.rows_of), x.n_pairs))
+    seen = np.zeros(value.shape, bool)
+    value[x.time, x.animal] = all_pairs(x.data, x.form)
+    seen[x.time, x.animal] = (x.present[:, i] & x.present[:, j])[x.kind]
+    return value, seen
+
+
+def naive_update(value, seen, factors, mode, rounds):
+    """One HALS update of one mode, entry by entry."""
+    others = [factors[m] for m in range(3) if m != mode]
+    full = np.einsum("ar,br->abr", *others)
+    new = factors[mode].copy()
+    x, m = np.moveaxis(value, mode, 0), np.moveaxis(seen, mode, 0)
+    for n in range(len(new)):
+        design = full[m[n]]
+        for _ in range(rounds):
+            for r in range(new.shape[1]):
+                square = design[:, r] @ design[:, r]
+                if square > 0:
+                    gap = x[n][m[n]] - design @ new[n]
+                    new[n, r] = max(1e-12, new[n, r] + gap @ design[:, r] / square)
+    return new
+
+
+def naive_sweep(value, seen, factors, rounds=3):
+    factors = [f.copy() for f in factors]
+    for mode in (0, 1, 2):
+        factors[mode] = naive_update(value, seen, factors, mode, rounds)
+    for mode in (1, 2):
+        length = np.linalg.norm(factors[mode], axis=0)
+        factors[mode] /= length
+        factors[0] *= length
+    lost = (value - np.einsum("tr,wr,pr->twp", *factors))[seen]
+    return factors, np.sqrt((lost**2).sum() / (value[seen] ** 2).sum())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_sweep_equals_the_naive_one_stored_or_made_on_the_way(form, missing):
+    x = derivatives_of(1, form=form, missing=missing)
+    value, seen = dense(x)
+    assert x.total == pytest.approx((value**2).sum())
+    start = random_start(x, 3, 2, np.random.default_rng(0))
+    for k in range(2):
+        naive, error = naive_sweep(value, seen, [f[k].numpy() for f in start])
+        for entries in (x, x.stored("stored")):
+            got, of_pairs, e = sweep(entries, start, x.gram_of_pairs(start.pair), "hals", 3)
+            for a, b in zip(got, naive, strict=True):
+                np.testing.assert_allclose(a[k], b, rtol=1e-8, atol=1e-11)
+            assert float(e[k]) == pytest.approx(error, rel=1e-9)
+            torch.testing.assert_close(of_pairs, x.gram_of_pairs(got.pair))
+            left = float(misfit(entries, got)[k])
+            assert left == pytest.approx(error**2 * x.total, rel=1e-9)
+
+
+def test_single_missing_entries_and_hidden_neurons_are_the_same_least_squares(monkeypatch):
+    x = derivatives_of(2)
+    hidden = rank.hide(x, 0.3, 4, np.random.default_rng(3))
+    value, seen = dense(hidden)
+    cells = of_tensor(torch.as_tensor(value), torch.as_tensor(seen))
+    assert not seen.all()
+    start = random_start(x, 3, 1, np.random.default_rng(0))
+    naive, error = naive_sweep(value, seen, [f[0].numpy() for f in start])
+    grouped = sweep(hidden, start, hidden.gram_of_pairs(start.pair), "hals", 3)
+    monkeypatch.setattr("neuropipe.models.ntf_connectome.entries.FEW", 0)
+    again = rank.hide(x, 0.3, 4, np.random.default_rng(3))
+    for got in (
+        grouped,
+        sweep(again, start, again.gram_of_pairs(start.pair), "hals", 3),
+        sweep(cells, start, cells.gram_of_pairs(start.pair), "hals", 3),
+    ):
+        for a, b in zip(got[0], naive, strict=True):
+            np.testing.assert_allclose(a[0], b, rtol=1e-8, atol=1e-11)
+        assert float(got[2]) == pytest.approx(error, rel=1e-9)
+    full, _ = dense(x)
+    made = np.einsum("tr,wr,pr->twp", *naive)
+    lost = ((full - made)[~seen] ** 2).sum() / (full[~seen] ** 2).sum()
+    got = rank.explained_hidden(x, hidden, grouped[0])
+    assert got == pytest.approx(1 - lost, rel=1e-6)
+
+
+def exact(seed: int, shape=(20, 25, 30), n: int = 4) -> tuple[np.ndarray, list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    factors = [rng.random((k, n)) for k in shape]
+    return np.einsum("tr,wr,pr->twp", *factors), factors
+
+
+def test_tensorly_from_the_same_start_agrees_to_rounding():
+    tensorly = pytest.importorskip("tensorly", reason="tensorly is not installed")
+    from tensorly.decomposition import non_negative_parafac_hals
+
+    value, _ = exact(0)
+    x = of_tensor(torch.as_tensor(value))
+    start = random_start(x, 4, 1, np.random.default_rng(5))
+    begin = tensorly.cp_tensor.CPTensor((np.ones(4), [f[0].numpy().copy() for f in start]))
+    # tensorly's own count of inner rounds is 5
+    (_, theirs), errors = non_negative_parafac_hals(
+        value, 4, n_iter_max=25, init=begin, tol=1e-30, return_errors=True
+    )
+    ours = factorise(x, start, rounds=5, max_sweeps=len(errors), tolerance=0)
+    np.testing.assert_allclose(ours.error[:, 0], np.array(errors, float), rtol=1e-6)
+    for a, b in zip(ours.factors, theirs, strict=True):
+        a, b = a[0].numpy(), np.asarray(b)
+        np.testing.assert_allclose(
+            a / np.linalg.norm(a, axis=0), b / np.linalg.norm(b, axis=0), atol=1e-8
+        )
+
+
+def test_exact_tensors_are_recovered_from_every_start():
+    value, factors = exact(0)
+    x = of_tensor(torch.as_tensor(value))
+    start = random_start(x, 4, 10, np.random.default_rng(1))
+    done = factorise(x, start, max_sweeps=800, tolerance=1e-9)
+    assert bool(done.converged.all())
+    assert float(done.error[-1].max()) < 1e-6
+    for k in range(10):
+        alike, _ = congruence(factors, [f[k].numpy() for f in done.factors])
+        assert alike.mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("share", "fibres"), [(0.1, False), (0.2, False), (0.4, False), (0.3, True)]
+)
+def test_missing_entries_are_not_zeros(share, fibres):
+    value, factors = exact(3)
+    rng = np.random.default_rng(4)
+    value = np.maximum(value * (1 + 0.1 * rng.standard_normal(value.shape)), 0)
+    shape = (1, *value.shape[1:]) if fibres else value.shape
+    seen = np.broadcast_to(rng.random(shape) >= share, value.shape).copy()
+    scores = {}
+    for name, mask in (("masked", torch.as_tensor(seen)), ("zeros", None)):
+        x = of_tensor(torch.as_tensor(value * seen), mask)
+        done = factorise(
+            x, random_start(x, 4, 2, np.random.default_rng(5)), tolerance=1e-5, max_sweeps=60
+        )
+        best = [f[done.best].numpy() for f in done.factors]
+        scores[name] = congruence(factors, best)[0].mean()
+    assert scores["masked"] >= 0.99
+    assert scores["masked"] > scores["zeros"]
+
+
+def test_multiplicative_updates_never_raise_the_error():
+    x = derivatives_of(4, missing=True)
+    start = random_start(x, 3, 2, np.random.default_rng(0))
+    done = factorise(x, start, rule="mu", max_sweeps=40, tolerance=0)
+    assert float(done.error.diff(dim=0).max()) < 1e-12
+    hals = factorise(x, start, max_sweeps=40, tolerance=0)
+    assert float(hals.error.diff(dim=0).max()) < 1e-12
+    assert float(hals.error[-1].min()) <= float(done.error[-1].min()) + 1e-6
+
+
+def test_refitted_activations_are_the_non_negative_least_squares():
+    x = derivatives_of(5, missing=True)
+    start = random_start(x, 3, 1, np.random.default_rng(0))
+    time, lost = activate(x, start.pair[0], start.animal[0])
+    value, seen = dense(x)
+    total = 0.0
+    for t in range(x.n_times):
+        design = np.einsum("wr,pr->wpr", start.animal[0], start.pair[0])[seen[t]]
+        want, left = nnls(design, value[t][seen[t]])
+        np.testing.assert_allclose(time[t], want, atol=1e-5)
+        total += left**2
+    assert lost == pytest.approx(total, rel=1e-6)
+
+
+def test_derivative_is_of_the_scaled_trace_and_codes_are_near():
+    trace = np.random.default_rng(0).random((50, 3))
+    ends = np.array([[0.0, 0.1, 0.2], [1.0, 0.9, 1.2]])
+    want = gaussian_filter1d((trace - ends[0]) / (ends[1] - ends[0]), 2.0, axis=0, order=1)
+    np.testing.assert_allclose(derivative(trace, ends, 2.0), want)
+    x = derivatives_of(6)
+    codes = x.stored("codes")
+    assert codes.data.dtype == torch.uint8
+    assert codes.total == pytest.approx(x.total, rel=0.01)
+
+
+def test_restarts_stop_on_their_own_and_a_fit_goes_on_where_it_stopped():
+    x = derivatives_of(7)
+    start = random_start(x, 2, 3, np.random.default_rng(0))
+    states = []
+    whole = factorise(x, start, tolerance=1e-4, keep=states.append)
+    assert len({int((whole.error[:, k].diff() < 0).sum()) for k in range(3)}) > 1
+    alone = factorise(x, start.of([1]), tolerance=1e-4)
+    n = len(alone.error)
+    np.testing.assert_allclose(whole.error[:n, 1], alone.error[:, 0], rtol=1e-12)
+    again = factorise(x, start, tolerance=1e-4, resume=states[4])
+    assert torch.equal(again.error, whole.error)
+    assert all(torch.equal(a, b) for a, b in zip(again.factors, whole.factors, strict=True))
+
+
+@pytest.fixture(scope="module")
+def planted():
+    recordings, truth = animals(0)
+    return recordings, truth, NTFConnectome(rank=8, **QUICK).fit(recordings, seed=0)
+
+
+def test_planted_groups_are_found_in_time_and_animals(planted):
+    _, truth, model = planted
+    levels = found_by(model.parameters_, truth)
+    assert levels["pair"] >= 0.97
+    assert levels["time"] >= 0.62
+    assert levels["animal"] >= 0.82
+    assert levels["similarity"] >= 0.75
+
+
+def test_absent_neurons_are_missing_and_never_zero(planted):
+    truth = planted[1]
+    lost, _ = animals(0, missing=0.2)
+    model = NTFConnectome(rank=8, **QUICK).fit(lost, seed=0)
+    p = model.parameters_
+    assert p.sizes["unit"] == 40
+    levels = found_by(p, truth)
+    assert levels["pair"] >= 0.97
+    assert levels["time"] >= 0.55
+    estimates = model.transform(lost[2])
+    assert estimates.sizes == {"window": 240, "component": 8, "unit": 40}
+    assert estimates["time"].values[-1] == pytest.approx(239 / 4)
+
+
+def test_names_and_order_decide_nothing_else(planted):
+    recordings, _, model = planted
+    shuffled = []
+    for n, recording in enumerate(recordings[::-1]):
+        turned = recording.copy()
+        order = np.random.default_rng(n).permutation(40)
+        turned["calcium/cells"] = xr.DataTree(
+            recording["calcium/cells"].to_dataset().isel(roi=order)
+        )
+        shuffled.append(turned)
+    again = NTFConnectome(rank=8, **QUICK).fit(shuffled, seed=0)
+    xr.testing.assert_identical(again.parameters_, model.parameters_)
+    held = attach_windows(recordings[0], [(10, 30)])
+    other = attach_windows(shuffled[-1], [(10, 30)])
+    assert again.score(other) == model.score(held)
+
+
+def test_other_names_only_permute_the_outputs():
+    """Renamed neurons and animals start elsewhere, and end in the same place."""
+    recordings, _ = animals(1, n_units=15, n_groups=2, n_animals=3, overlap=0, snr=4.0)
+    names = np.random.default_rng(0).permutation(15)
+    renamed = []
+    for n, recording in enumerate(recordings):
+        turned = recording.copy()
+        node = recording["calcium/cells"].to_dataset()
+        turned["calcium/cells"] = xr.DataTree(
+            node.assign_coords(roi=("roi", [f"x{k}" for k in names], {"units": ""}))
+        )
+        turned.attrs["subject"] = f"s{2 - n}"
+        renamed.append(turned)
+    settings = {"rank": 2, "communities": "none", "tolerance": 1e-9, "n_restarts": 4}
+    a, b = (NTFConnectome(**settings).fit(r, seed=3).parameters_ for r in (recordings, renamed))
+    back = [list(b["unit"].values).index(f"x{k}") for k in names]
+    np.testing.assert_allclose(b["membership"].values[back], a["membership"].values, atol=1e-4)
+    np.testing.assert_allclose(b["animal_loading"].values[::-1], a["animal_loading"], atol=1e-4)
+    np.testing.assert_allclose(b["activation"], a["activation"], atol=1e-4)
+
+
+def test_shuffled_traces_explain_less():
+    recordings, _ = animals(2)
+    model = NTFConnectome(rank=4, n_restarts=1, n_shuffles=4, **QUICK).fit(recordings, seed=1)
+    p = model.parameters_
+    null = p["null_explained_variance"].values
+    assert float(p["explained_variance"]) > null.mean() + 10 * null.std(ddof=1)
+    assert float(p["null_p"]) == pytest.approx(0.2)
+    assert nulls.p_value(0.5, np.array([0.1, 0.6])) == pytest.approx(2 / 3)
+
+
+def test_rank_is_chosen_by_hidden_entries_and_stability():
+    recordings, _ = animals(3, n_groups=3, n_units=20, n_animals=4, overlap=0, snr=4.0)
+    model = NTFConnectome(
+        rank=(1, 3, 6), n_restarts=3, held_out_repeats=2, **QUICK
+    ).fit(recordings, seed=1)
+    p = model.parameters_
+    assert p.attrs["rank"] in (3, 6)
+    curve = p["rank_held_out"].mean("repeat").values
+    assert curve[0] < curve[1:].min()
+    assert p["rank_nuclear"].sizes == {"rank": 3, "restart": 3}
+
+
+def test_curves_are_read_as_their_rules_say():
+    curve = rank.Curve(
+        np.array([[0.1, 0.12], [0.3, 0.32], [0.301, 0.3201], [0.2, 0.2]]),
+        np.array([1.0, 0.95, 0.7, 0.9]),
+        np.array([[1.0, 1.0], [2.0, 2.0], [2.1, 2.1], [2.2, 2.2]]),
+    )
+    ranks = (1, 2, 3, 4)
+    assert rank.choose(ranks, curve, "combined", 0.8) == 2
+    assert rank.choose(ranks, curve, "held_out", 0.8) == 3
+    assert rank.choose(ranks, curve, "stability", 0.8) == 4
+    assert rank.choose(ranks, curve, "knee", 0.8) == 2
+
+
+def test_on_the_fly_float32_gives_the_same_fit(planted):
+    recordings = planted[0]
+    settings = {**QUICK, "rank": 8, "max_sweeps": 8, "n_restarts": 2}
+    a = NTFConnectome(**settings).fit(recordings[:2], seed=0)
+    for storage, near in (("on_the_fly", 2e-5), ("codes", 1e-2)):
+        b = NTFConnectome(storage=storage, **settings).fit(recordings[:2], seed=0)
+        np.testing.assert_allclose(b.history_["objective"], a.history_["objective"], atol=near)
+
+
+def test_clocks_are_made_common_by_averaging_or_interpolation():
+    recordings, _ = animals(4, n_animals=2, n_units=12, n_groups=2)
+    fast = recordings[0]
+    slow = NTFConnectome(window_s=0.5, rank=2, **QUICK).fit(recordings, seed=0)
+    assert slow.parameters_.sizes["window"] == 120
+    node = recordings[1]["calcium/cells"].to_dataset()
+    moved = recordings[1].copy()
+    moved["calcium/cells"] = xr.DataTree(
+        node.assign_coords(time=("time", node["time"].values + 0.1, {"units": "s"}))
+    )
+    both = NTFConnectome(rank=2, **QUICK).fit([fast, moved], seed=0)
+    assert both.parameters_.sizes["window"] == 240
+    own = NTFConnectome(rank=2, clock="own", **QUICK).fit(recordings, seed=0)
+    assert own.parameters_.sizes["window"] == 480
+    assert set(own.parameters_["window_animal"].values) == {"planted1/planted1-4",
+                                                            "planted2/planted2-4"}  # fmt: skip
+    with pytest.raises(DataError, match="slower than the clock's windows"):
+        NTFConnectome(window_s=0.1, rank=2, **QUICK).fit(recordings, seed=0)
+
+
+def test_gaps_between_windows_are_missing_times():
+    recordings, _ = animals(5, n_animals=2, n_units=12, n_groups=2)
+    train = [
+        attach_windows(recordings[0], [(0, 20), (40, 60)]),
+        attach_windows(recordings[1], [(0, 30)]),
+    ]
+    model = NTFConnectome(rank=2, **QUICK).fit(train, seed=0)
+    time = model.parameters_["time"].values
+    assert len(time) == 200
+    assert not ((time >= 30) & (time < 40)).any()
+    held = attach_windows(recordings[1], [(30, 60)])
+    assert 0 < model.score(held)["explained_variance"] < 1
+    stranger, _ = animals(5, n_animals=3, n_units=12, n_groups=2)
+    assert 0 < model.score(stranger[2])["explained_variance"] < 1
+
+
+def edited(recording: xr.DataTree, edit) -> xr.DataTree:
+    """Return a copy with its calcium node edited."""
+    out = recording.copy()
+    node = recording["calcium/cells"].to_dataset().copy(deep=True)
+    out["calcium/cells"] = xr.DataTree(edit(node))
+    return out
+
+
+def test_bad_traces_are_refused_by_name_or_dropped():
+    recordings, _ = animals(6, n_animals=2, n_units=12, n_groups=2)
+
+    def flat(node):
+        node["dff"].values[:, 3] = 1.5
+        return node
+
+    def holes(node):
+        node["dff"].values[5, 4] = np.nan
+        return node
+
+    for edit, said in (
+        (flat, r"constant, first 'N004'"),
+        (holes, r"NaN for 1 of 12 neurons, first 'N005'"),
+    ):
+        bad = [edited(recordings[0], edit), recordings[1]]
+        with pytest.raises(DataError, match=said):
+            NTFConnectome(rank=2, **QUICK).fit(bad, seed=0)
+        dropped = NTFConnectome(rank=2, missing="drop", **QUICK).fit(bad, seed=0)
+        assert dropped.parameters_.sizes["unit"] == 12
+    with pytest.raises(DataError, match="comes twice"):
+        NTFConnectome(**QUICK).fit(
+            [edited(recordings[0], lambda n: n.assign_coords(roi=("roi", ["a"] * 12)))], seed=0
+        )
+    with pytest.raises(DataError, match="two recordings have the key"):
+        NTFConnectome(**QUICK).fit([recordings[0]] * 2, seed=0)
+    with pytest.raises(DataError, match="1 neurons are left"):
+        NTFConnectome(**QUICK).fit([edited(recordings[0], lambda n: n.isel(roi=[0]))], seed=0)
+    alien = edited(
+        recordings[0], lambda n: n.assign_coords(roi=("roi", [f"z{k}" for k in range(12)],
+                                                      {"units": ""}))
+    )  # fmt: skip
+    model = NTFConnectome(rank=2, **QUICK).fit(recordings, seed=0)
+    with pytest.raises(DataError, match="none of its 12 neurons is known"):
+        model.transform(alien)
+    with pytest.raises(NotFittedError, match="call fit"):
+        NTFConnectome().score(recordings[0])
+
+
+def test_one_animal_works_and_impossible_ranks_do_not(caplog):
+    recordings, _ = animals(7, n_animals=1, n_units=12, n_groups=2)
+    with caplog.at_level(logging.INFO):
+        model = NTFConnectome(rank=3, **QUICK).fit(recordings, seed=0)
+    assert "one animal" in caplog.text
+    assert model.parameters_["animal_loading"].values == pytest.approx(1)
+    short = [attach_windows(r, [(0, 10)]) for r in recordings]
+    with pytest.raises(DataError, match="rank 50 is above 40"):
+        NTFConnectome(rank=50, **QUICK).fit(short, seed=0)
+    # more components than the data have: the fit is no worse, and says nothing of its own
+    value, _ = exact(8, n=2)
+    x = of_tensor(torch.as_tensor(value))
+    done = factorise(x, random_start(x, 5, 2, np.random.default_rng(0)), max_sweeps=60)
+    assert float(done.error[-1].min()) < 0.01
+    assert all(bool(torch.isfinite(f).all()) for f in done.factors)
+
+
+def test_neurons_that_share_no_animal_have_no_affinity():
+    recordings, _ = animals(9, n_animals=2, n_units=12, n_groups=2)
+    halves = [
+        edited(recordings[0], lambda n: n.isel(roi=slice(0, 7))),
+        edited(recordings[1], lambda n: n.isel(roi=slice(5, 12))),
+    ]
+    p = NTFConnectome(rank=2, **QUICK).fit(halves, seed=0).parameters_
+    affinity = p["affinity"].values
+    assert np.isnan(affinity[:, 0, 11]).all()
+    assert np.isfinite(affinity[:, 5, :]).all()
+    assert np.isfinite(p["membership"]).all()
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="different numbers from 1 to 200"):
+        Config(rank=(2, 2))
+    with pytest.raises(ValueError, match="compares restarts"):
+        Config(rank=(2, 3), n_restarts=1)
+    assert Config(rank=(4, 2)).ranks == (2, 4)
+
+
+def test_factors_of_some_starts():
+    f = Factors(*(torch.arange(3.0)[:, None, None] for _ in range(3)))
+    assert f.of([2]).pair.item() == 2
