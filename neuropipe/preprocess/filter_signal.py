@@ -72,8 +72,8 @@ def filter_signal(
     as the filter reaches, within its run. FIR equals ``mne.filter.filter_data``, then
     ``notch_filter``, of each run; IIR equals ``scipy.signal.sosfiltfilt`` of each run with the
     states of a block forgotten to 1e-10. Computed in float64, kept in the dtype of the signal. A
-    card, where there is one, runs the recursion of IIR. The filter uses later samples: where the
-    result is to predict, cut windows with a gap.
+    card, where there is one, runs the recursion of IIR, to the precision of float32. The filter
+    uses later samples: where the result is to predict, cut windows with a gap.
 
     Source: Widmann, Schroeger & Maess 2015, J. Neurosci. Methods 250 (FIR design in mne).
     """
@@ -185,40 +185,39 @@ def _run_through(part: np.ndarray, place: Place, sos: np.ndarray, padding: int) 
     from scipy import signal
 
     before, after = padding * place.begins, padding * place.ends
-    settled = signal.sosfilt_zi(sos)[:, None]
+    settled = signal.sosfilt_zi(sos)
+    rows = slice(before + place.lead, before + place.lead + place.rows)
+    if _has_card():
+        return _run_on_card(part, sos, settled, (before, after))[rows].astype(part.dtype)
+    settled = settled[:, None]
     out = np.empty((place.rows, part.shape[1]), part.dtype)
-    scan = _scan_on_card if _has_card() else _scan
-    groups = [slice(None)] if _has_card() else by_channels(part.shape[1])
-    for group in groups:
+    for group in by_channels(part.shape[1]):
         values = mirrored(part[:, group], before, after)
-        values = scan(sos, values, settled * values[:, :1], False)
-        values = scan(sos, values, settled * values[:, -1:], True)
-        first = before + place.lead
-        out[:, group] = values[:, first : first + place.rows].T
+        values, _ = signal.sosfilt(sos, values, axis=1, zi=settled * values[:, :1])
+        values = values[:, ::-1]
+        values, _ = signal.sosfilt(sos, values, axis=1, zi=settled * values[:, :1])
+        out[:, group] = values[:, ::-1][:, rows].T
     return out
 
 
-def _scan(sos: np.ndarray, values: np.ndarray, state: np.ndarray, reverse: bool) -> np.ndarray:
-    """Run sections over (channel, time) from a state (section, channel, 2)."""
-    from scipy import signal
-
-    values = values[:, ::-1] if reverse else values
-    values, _ = signal.sosfilt(sos, values, axis=1, zi=state)
-    return values[:, ::-1] if reverse else values
-
-
-def _scan_on_card(
-    sos: np.ndarray, values: np.ndarray, state: np.ndarray, reverse: bool
+def _run_on_card(
+    part: np.ndarray, sos: np.ndarray, settled: np.ndarray, ends: tuple[int, int]
 ) -> np.ndarray:
-    """Do the same on a CUDA device."""
+    """Do the same on a CUDA device, (time, channel): one copy there, one back."""
     import torch
     from neuropipe_kernels.sos_scan import sos_scan
 
-    x, sections, entering = (
-        torch.as_tensor(np.ascontiguousarray(a), device="cuda")
-        for a in (values.T, sos, state.transpose(0, 2, 1))
-    )
-    return sos_scan(x, sections, entering, reverse=reverse)[0].cpu().numpy().T
+    before, after = ends
+    x = torch.as_tensor(part, device="cuda")
+    narrow, x = x.dtype, x.double()
+    left = 2 * x[:1] - x[1 : before + 1].flip(0)
+    right = 2 * x[-1:] - x[len(x) - 1 - after : -1].flip(0)
+    x = torch.cat([left, x, right])
+    sections = torch.as_tensor(sos, device="cuda")
+    state = torch.as_tensor(settled, device="cuda")[:, :, None]
+    x, _ = sos_scan(x, sections, state * x[:1])
+    x, _ = sos_scan(x, sections, state * x[-1:], reverse=True)
+    return x.to(narrow).cpu().numpy()
 
 
 def _has_card() -> bool:

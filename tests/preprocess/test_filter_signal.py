@@ -11,6 +11,7 @@ from made_voltages import FEW, RATE, ieeg, is_close, noise, of_runs
 from scipy import signal
 
 from neuropipe.errors import DataError
+from neuropipe.preprocess import filter_signal as room
 from neuropipe.preprocess.filter_signal import filter_signal
 
 BANDS = [
@@ -135,3 +136,15 @@ def test_another_node_and_its_rate_from_the_clock():
 def test_what_cannot_be(settings, message):
     with pytest.raises(DataError, match=message):
         filter_signal(ieeg(noise(20)), **settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("ends", [(True, True), (True, False), (False, True), (False, False)])
+def test_the_card_equals_scipy(ends, monkeypatch):
+    if not room._has_card():
+        pytest.skip("torch sees no CUDA device")
+    values, place = noise(30_000, 5), room.Place(4000, 20_000, 0, *ends)
+    sos = signal.butter(4, (1, 40), "bandpass", fs=RATE, output="sos")
+    found = room._run_through(values, place, sos, 27)
+    monkeypatch.setattr(room, "_has_card", lambda: False)
+    is_close(found, room._run_through(values, place, sos, 27), 1e-8)
