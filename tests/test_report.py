@@ -286,9 +286,9 @@ def test_quality_is_said_in_summary_and_beside_its_figure(tmp_path):
     assert "checked before anything was fitted" in text
 
 
-def test_many_remarks_are_cut(tmp_path):
+def test_many_remarks_become_one(tmp_path):
     text = page_of(a_study(quality=(a_check("s1", *["WARN"] * 40),)), tmp_path)
-    assert "28 more in the table." in text
+    assert "40 of them (A0, A1, A2, A3, A4, A5 ...), the first: reason 0" in text
 
 
 def test_a_study_of_recordings_only(tmp_path):

@@ -11,7 +11,7 @@ PREFERRED_METRIC = "bits_per_spike"
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
-MOST_REMARKS = 12
+MOST_ITEMS = 6
 
 
 NAMES = {
@@ -155,12 +155,16 @@ def remarks(item: Quality) -> list[str]:
     rows = item.checks[item.checks["verdict"] != "PASS"].sort_values(
         "verdict", kind="stable", key=lambda v: v != "FAIL"
     )
-    out = [
-        f"{row['verdict']}: {row['node']}, {row['item']}: {row['reason']}"
-        for row in rows.head(MOST_REMARKS).to_dict("records")
-    ]
-    if len(rows) > MOST_REMARKS:
-        out.append(f"{len(rows) - MOST_REMARKS} more in the table.")
+    out = []
+    for (verdict, node, _), found in rows.groupby(["verdict", "node", "check"], sort=False):
+        items = found["item"].astype(str).tolist()
+        reason = found["reason"].iloc[0]
+        if len(items) > 1:
+            named = ", ".join(items[:MOST_ITEMS]) + (" ..." if len(items) > MOST_ITEMS else "")
+            reason = f"{len(items)} of them ({named}), the first: {reason}"
+        else:
+            reason = f"{items[0]}: {reason}"
+        out.append(f"{verdict}: {node}, {reason}")
     return out
 
 
