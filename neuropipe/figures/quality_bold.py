@@ -12,7 +12,8 @@ from matplotlib.figure import SubFigure
 from neuropipe.figures.quality_signals import BAD, INK, Checks
 from neuropipe.figures.style import GREY, SEQUENTIAL, heat
 
-VOXELS = 300  # of the carpet
+VOXELS = 150  # of the carpet
+COLUMNS = 500  # of the carpet; longer series are shown every so many volumes
 MOTION = "framewise_displacement"
 
 
@@ -98,7 +99,7 @@ def _carpet(axes: Axes, dataset: xr.Dataset, edges: list[int], live: np.ndarray)
         spread = np.sqrt((np.where(there, run - middle, 0) ** 2).sum(axis=0) / n)
         values[start:stop] = (run - middle) / np.where(spread > 0, spread, np.nan)
     n = len(values)
-    heat(axes, values.T, cmap="gray", aspect="auto", vmin=-2, vmax=2,
+    heat(axes, values[:: -(-n // COLUMNS)].T, cmap="gray", aspect="auto", vmin=-2, vmax=2,
          extent=(-0.5, n - 0.5, len(chosen) - 0.5, -0.5))  # fmt: skip
     axes.set(xlabel="volume", ylabel=f"{len(chosen)} of {len(live):,} voxels",
              yticks=[], title="Carpet of z-scores, -2 black to 2 white")  # fmt: skip

@@ -85,7 +85,7 @@ def _spectra(axes, pieces: list[np.ndarray], rate_hz: float, bad: list[bool]) ->
     for color, own in ((BAD, flags), (INK, ~flags)):
         shown = power[:, own][:, power[:, own].max(axis=0) > 1e-8]
         thinned = shown[:, :: max(1, shown.shape[1] // 40)]
-        axes.plot(frequency, thinned, color=color, linewidth=0.5, alpha=0.5)
+        axes.plot(frequency, thinned, color=color, linewidth=0.5, alpha=0.5, rasterized=True)
     if (~flags).any():
         axes.plot(frequency, np.median(power[:, ~flags], axis=1), color="black", linewidth=1)
     axes.set_yscale("log")
@@ -115,7 +115,7 @@ def _snippet(axes, dataset: xr.Dataset, names: list[str], bad: set[str], rate_hz
     for line, i in enumerate(chosen):
         shown = np.clip(values[:, line], -0.6 * gap_uv, 0.6 * gap_uv)
         color = BAD if names[i] in bad else INK
-        axes.plot(time, line - shown / gap_uv, color=color, linewidth=0.5)
+        axes.plot(time, line - shown / gap_uv, color=color, linewidth=0.5, rasterized=True)
     axes.set_yticks(range(len(chosen)), [names[i] for i in chosen])
     axes.set_ylim(len(chosen) - 0.2, -0.8)
     axes.set(xlabel="time (s)", title=f"{gap_uv:.3g} µV a line, cut above")

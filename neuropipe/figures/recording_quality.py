@@ -35,6 +35,9 @@ MARKS = {"PASS": "#009E73", "WARN": "#E69F00", "FAIL": "#A50026"}
 Draw = Callable[[SubFigure, xr.DataTree, str, Checks], None]
 
 
+MANY = 200  # marks that become pixels, so that the file stays small
+
+
 @drawn
 def plot_quality(recording: xr.DataTree, checks: pd.DataFrame) -> Figure:
     """Quality of one recording. On top, the time that each node covers, gaps left white, trials
@@ -90,10 +93,11 @@ def _coverage(axes: Axes, recording: xr.DataTree, nodes: list[str], checks: Chec
             length = np.where(np.isfinite(stop), stop - start, 0.0)
             there = np.isfinite(start)
             bars = list(zip(start[there], length[there], strict=True))
-            axes.broken_barh(bars, (line - 0.3, 0.6), color=color, linewidth=0.3, edgecolor="white")
+            axes.broken_barh(bars, (line - 0.3, 0.6), color=color, linewidth=0.3,
+                             edgecolor="white", rasterized=len(bars) > MANY)  # fmt: skip
         elif "event_time" in dataset:
             axes.vlines(_thinned(dataset["event_time"]), line - 0.3, line + 0.3, color=color,
-                        linewidth=0.5)  # fmt: skip
+                        linewidth=0.5, rasterized=True)  # fmt: skip
         else:
             bars = _covered(dataset) if "time" in dataset.variables else [_bar(recording, node)]
             axes.broken_barh(bars, (line - 0.3, 0.6), color=color)

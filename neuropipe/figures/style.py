@@ -58,6 +58,7 @@ _RC: dict[Any, Any] = {
     "hatch.linewidth": 0.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "savefig.dpi": 200,  # of what is drawn as pixels
     "svg.fonttype": "path",  # glyphs as outlines: no font is needed where the figure is read
     "svg.hashsalt": "neuropipe",  # same figure, same bytes
 }
