@@ -23,6 +23,9 @@ PARAMETERS = {
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",
     "gaussian_glm": "neuropipe.baselines.config:GLMConfig",
     "poisson_hmm": "neuropipe.baselines.config:HMMConfig",
+    "plain_cp": "neuropipe.baselines.config:CPConfig",
+    "static_correlation": "neuropipe.baselines.config:CorrelationConfig",
+    "windowed_correlation": "neuropipe.baselines.config:WindowedConfig",
 }
 THRESHOLDS = {"quality": "neuropipe.quality.thresholds:Thresholds"}
 NAME = r"^[a-z0-9][a-z0-9_]*$"

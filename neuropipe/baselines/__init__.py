@@ -5,4 +5,7 @@ BASELINES = {
     "poisson_glm": "neuropipe.baselines.poisson_glm:PoissonGLM",
     "gaussian_glm": "neuropipe.baselines.poisson_glm:GaussianGLM",
     "poisson_hmm": "neuropipe.baselines.poisson_hmm:PoissonHMM",
+    "plain_cp": "neuropipe.baselines.cp:PlainCP",
+    "static_correlation": "neuropipe.baselines.correlation:StaticCorrelation",
+    "windowed_correlation": "neuropipe.baselines.correlation:WindowedCorrelation",
 }

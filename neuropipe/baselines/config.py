@@ -50,3 +50,38 @@ class HMMConfig(BaseModel):
     n_restarts: int = Field(6, ge=1)
     max_iterations: int = Field(200, ge=1)
     tolerance: float = Field(1e-5, gt=0, description="nats/bin")
+
+
+class TraceConfig(BaseModel):
+    """Settings of the baselines that stand beside the NTF connectome; meanings as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observations: str = "auto"
+    response: str | None = None
+    missing: Literal["refuse", "drop"] = "refuse"
+    min_spikes: int = Field(10, ge=1)
+    clock: Literal["shared", "own"] = "shared"
+    window_s: float | None = Field(None, gt=0)
+    smoothing_windows: float = Field(2.0, gt=0, le=100)
+    affinity: Literal["geo", "prod", "min", "minpos"] = "geo"
+
+
+class CPConfig(TraceConfig):
+    """Settings of the plain CP."""
+
+    rank: int | tuple[int, ...] = Field(8, description="Components; of several the largest.")
+    max_sweeps: int = Field(300, ge=1)
+    tolerance: float = Field(1e-6, ge=0, description="Fall of the relative error a sweep.")
+
+
+class CorrelationConfig(TraceConfig):
+    """Settings of the static correlation; nothing further."""
+
+
+class WindowedConfig(TraceConfig):
+    """Settings of windowed correlation with k-means."""
+
+    rank: int | tuple[int, ...] = Field(8, description="States; of several the largest.")
+    correlation_windows: int = Field(21, ge=3, description="Length of the sliding window.")
+    n_restarts: int = Field(5, ge=1)

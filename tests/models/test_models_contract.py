@@ -20,6 +20,8 @@ ALL = {**MODELS, **BASELINES}
 SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
          "ntf_connectome": {"rank": 2, "n_restarts": 2, "max_sweeps": 20, "communities": "none"},
+         "plain_cp": {"rank": 2, "max_sweeps": 20},
+         "windowed_correlation": {"rank": 2, "n_restarts": 2},
          "poisson_hmm": {"n_states": 2, "n_restarts": 2}}  # fmt: skip
 
 

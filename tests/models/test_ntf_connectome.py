@@ -326,9 +326,9 @@ def test_shuffled_traces_explain_less():
 
 def test_rank_is_chosen_by_hidden_entries_and_stability():
     recordings, _ = animals(3, n_groups=3, n_units=20, n_animals=4, overlap=0, snr=4.0)
-    model = NTFConnectome(
-        rank=(1, 3, 6), n_restarts=3, held_out_repeats=2, **QUICK
-    ).fit(recordings, seed=1)
+    model = NTFConnectome(rank=(1, 3, 6), n_restarts=3, held_out_repeats=2, **QUICK).fit(
+        recordings, seed=1
+    )
     p = model.parameters_
     assert p.attrs["rank"] in (3, 6)
     curve = p["rank_held_out"].mean("repeat").values

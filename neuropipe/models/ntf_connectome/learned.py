@@ -18,6 +18,7 @@ from neuropipe.models.ntf_connectome.motifs import motif_labels
 from neuropipe.models.ntf_connectome.nulls import p_value
 from neuropipe.models.ntf_connectome.rank import Curve, similarities
 
+NOTHING = 1e-6  # of a component's largest pair
 MOST_UNITS = 2000  # beyond, patterns are kept by pair instead of as matrices
 
 
@@ -53,7 +54,8 @@ class Learned(NamedTuple):
         together = (shown.T @ shown) > 0
         i, j = x.units
         seen = together[i, j]
-        pair = pair * seen[:, None]
+        # what rests at the floor of the updates is none at all, also for graphs of it
+        pair = torch.where(seen[:, None] & (pair > NOTHING * pair.amax(0)), pair, 0.0)
         length = pair.norm(dim=0)
         top = animal.amax(0)
         order = torch.argsort(time.norm(dim=0) * animal.norm(dim=0) * length, descending=True)
