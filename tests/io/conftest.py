@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from made_ieeg import MARKS, bids_tree, signals, tsv_beside, write_brainvision, write_edf
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 
@@ -148,3 +149,22 @@ def small_recording() -> xr.DataTree:
         "schema_version": 1,
     }
     return tree
+
+
+@pytest.fixture
+def edf(tmp_path):
+    """Return an EDF+ file with marks in a BIDS tree, with channels.tsv."""
+    folder, base = bids_tree(tmp_path)
+    path = write_edf(folder / f"{base}_ieeg.edf", signals(), marks=MARKS)
+    tsv_beside(path)
+    return path
+
+
+@pytest.fixture
+def vhdr(tmp_path):
+    """Return a BrainVision recording with marks in a BIDS tree, with channels.tsv."""
+    folder, base = bids_tree(tmp_path)
+    marks = [(10, 1, 4), (100, 25, 7)]
+    path = write_brainvision(folder, f"{base}_ieeg", signals(), marks=marks)
+    tsv_beside(path)
+    return path

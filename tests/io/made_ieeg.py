@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 RATE = 256.0
+MARKS = [(1.5, None, "word"), (2.25, 0.5, "täst")]
 
 
 def signals(n_channels=4, seconds=8, rate=RATE, seed=0):
@@ -74,3 +75,12 @@ def table(path, columns, rows):
     """Write a tab-separated table."""
     lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def tsv_beside(path, **changes):
+    """Write channels.tsv of four SEEG channels for a recording in a BIDS tree."""
+    rows = [[n, "SEEG", "µV", "good"] for n in names(4)]
+    for name, row in changes.items():
+        rows[names(4).index(name)] = row
+    base = path.name.rsplit("_", 1)[0]
+    channels_tsv(path.with_name(f"{base}_channels.tsv"), [row for row in rows if row])

@@ -2,18 +2,19 @@
 
 import json
 import logging
-import shutil
 
 import dask
 import numpy as np
 import pytest
 from made_ieeg import (
+    MARKS,
     RATE,
     bids_tree,
     channels_tsv,
     names,
     signals,
     table,
+    tsv_beside,
     write_brainvision,
     write_edf,
 )
@@ -22,8 +23,6 @@ from neuropipe.errors import ReaderError
 from neuropipe.io.ieeg import read
 from neuropipe.io.store import open_recording, write
 from neuropipe.schema import validate
-
-MARKS = [(1.5, None, "word"), (2.25, 0.5, "täst")]
 
 
 def mne_volts(path, **options):
@@ -34,34 +33,6 @@ def mne_volts(path, **options):
     )
     raw = reader(path, verbose="error", **options)
     return raw[:][0].T, raw
-
-
-def tsv_beside(path, **changes):
-    """Write channels.tsv of four SEEG channels for a recording in a BIDS tree."""
-    rows = [[n, "SEEG", "µV", "good"] for n in names(4)]
-    for name, row in changes.items():
-        rows[names(4).index(name)] = row
-    base = path.name.rsplit("_", 1)[0]
-    channels_tsv(path.with_name(f"{base}_channels.tsv"), [row for row in rows if row])
-
-
-@pytest.fixture
-def edf(tmp_path):
-    """Return an EDF+ file with marks in a BIDS tree, with channels.tsv."""
-    folder, base = bids_tree(tmp_path)
-    path = write_edf(folder / f"{base}_ieeg.edf", signals(), marks=MARKS)
-    tsv_beside(path)
-    return path
-
-
-@pytest.fixture
-def vhdr(tmp_path):
-    """Return a BrainVision recording with marks in a BIDS tree, with channels.tsv."""
-    folder, base = bids_tree(tmp_path)
-    marks = [(10, 1, 4), (100, 25, 7)]
-    path = write_brainvision(folder, f"{base}_ieeg", signals(), marks=marks)
-    tsv_beside(path)
-    return path
 
 
 @pytest.mark.parametrize("bdf", [False, True])
@@ -206,107 +177,6 @@ def test_a_discontinuous_file_without_onsets_is_refused(tmp_path):
         read(path)
 
 
-def cut(path, change):
-    raw = path.read_bytes()
-    path.write_bytes(raw[:change] if change < 0 else raw + b"\0" * change)
-
-
-def test_sizes(edf, vhdr_of, caplog):
-    cut(edf, 10)
-    assert read(edf)["ieeg"].sizes["time"] == 8 * 256
-    assert "10 bytes after the last of 8 records" in caplog.text
-    cut(edf, -3000)
-    with pytest.raises(ReaderError, match=r"8 records of .* bytes, found .* cut off"):
-        read(edf)
-    vhdr = vhdr_of(edf)
-    cut(vhdr.with_suffix(".eeg"), -3)
-    with pytest.raises(ReaderError, match=r"found 32,765 bytes, 2047 samples .* 13 bytes"):
-        read(vhdr)
-
-
-@pytest.fixture
-def vhdr_of(tmp_path):
-    def make(_):
-        (tmp_path / "bare").mkdir()
-        return write_brainvision(tmp_path / "bare", "b", signals())
-
-    return make
-
-
-FIELDS = {"header bytes": 184, "records": 236, "duration": 244, "signals": 252}
-
-
-@pytest.mark.parametrize("value", ["-5", "99999999", "nan", "1e400", "", "x", "0"])
-@pytest.mark.parametrize("field", [*FIELDS, "samples", "physical min", "digital max"])
-def test_hostile_numbers_of_an_edf_header(tmp_path, field, value):
-    path = write_edf(tmp_path / "a.edf", signals(), marks=MARKS)
-    raw = bytearray(path.read_bytes())
-    n = 5
-    more = {"samples": 216, "physical min": 104, "digital max": 128}
-    at = FIELDS[field] if field in FIELDS else 256 + more[field] * n
-    width = 4 if field == "signals" else 8
-    raw[at : at + width] = value[:width].encode().ljust(width)
-    path.write_bytes(raw)
-    fine = (field, value) in {
-        ("physical min", "-5"), ("physical min", "99999999"), ("physical min", "0"),
-        ("digital max", "99999999"), ("digital max", "-5"), ("digital max", "0"),
-        ("duration", "99999999"),
-    }  # fmt: skip
-    if fine:
-        read(path)
-    else:
-        with pytest.raises(ReaderError, match=r"found|says"):
-            read(path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("NumberOfChannels=4", "NumberOfChannels=-4"),
-        ("NumberOfChannels=4", "NumberOfChannels=4000000000"),
-        ("NumberOfChannels=4", "NumberOfChannels=5"),
-        ("SamplingInterval=3906.25", "SamplingInterval=nan"),
-        ("SamplingInterval=3906.25", "SamplingInterval=0"),
-        ("DataOrientation=MULTIPLEXED", "DataOrientation=ROUND"),
-        ("IEEE_FLOAT_32", "IEEE_FLOAT_16"),
-        ("DataFormat=BINARY", "DataFormat=ASCII"),
-        ("DataFormat=BINARY", "DataFormat=BINARY\nDataPoints=99"),
-        ("[Channel Infos]", "[Channels]"),
-        ("Ch2=A2,,0.1", "Ch2=A2,,inf"),
-        ("Brain Vision", "Brian Vision"),
-    ],
-)
-def test_hostile_brainvision_headers(vhdr, old, new):
-    text = vhdr.read_text()
-    assert old in text
-    vhdr.write_text(text.replace(old, new, 1))
-    with pytest.raises(ReaderError, match=r"found.*expected"):
-        read(vhdr)
-
-
-@pytest.mark.parametrize("name", ["../x.eeg", "gone.eeg", "/etc/hostname", "", "..\\x.eeg"])
-def test_a_binary_that_is_not_beside_its_header(vhdr, name):
-    shutil.copy(vhdr.with_suffix(".eeg"), vhdr.parent.parent / "x.eeg")
-    text = vhdr.read_text()
-    vhdr.write_text(text.replace(f"DataFile={vhdr.stem}.eeg", f"DataFile={name}"))
-    with pytest.raises(ReaderError, match=r"DataFile: found"):
-        read(vhdr)
-
-
-def test_markers_of_another_recording(vhdr, caplog):
-    vmrk = vhdr.with_suffix(".vmrk")
-    mine = f"DataFile={vhdr.stem}.eeg"
-    vmrk.write_text(vmrk.read_text().replace(mine, "DataFile=old.eeg"))
-    assert read(vhdr)["events/annotations"].sizes["event"] == 2
-    assert "taken as renamed" in caplog.text
-    (vhdr.parent / "old.eeg").write_bytes(b"")
-    with pytest.raises(ReaderError, match=r"markers of 'old\.eeg'"):
-        read(vhdr)
-    vmrk.unlink()
-    assert "events" not in read(vhdr).children
-    assert "without its markers" in caplog.text
-
-
 def test_units_of_header_and_table(edf, caplog):
     tsv_beside(edf, A1=["A1", "SEEG", "V", "good"])
     np.testing.assert_allclose(read(edf)["ieeg/voltage"], signals(), atol=2e-8)
@@ -364,43 +234,6 @@ def test_a_rate_that_differs(edf, told):
     else:
         attrs = read(edf)["ieeg"].attrs
         assert (attrs["sampling_rate_hz"], attrs["power_line_frequency_hz"]) == (RATE, 60.0)
-
-
-def electrodes(edf, space, unit, rows, system="Other"):
-    tag = f"_space-{space}" if space else ""
-    base = edf.parent / f"sub-01{tag}"
-    table(edf.with_name(f"{base.name}_electrodes.tsv"), ("name", "x", "y", "z", "region"), rows)
-    content = {"iEEGCoordinateSystem": system, "iEEGCoordinateUnits": unit}
-    edf.with_name(f"{base.name}_coordsystem.json").write_text(json.dumps(content))
-
-
-ROWS = [("A1", 1, 2, 3, "STG"), ("B1", 4, 5, "n/a", "n/a"), ("REF", 0, 0, 0, "n/a")]
-
-
-@pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("cm", 10), ("m", 1000)])
-def test_places_in_millimetres(edf, unit, factor):
-    electrodes(edf, "", unit, ROWS)
-    node = read(edf)["ieeg"]
-    np.testing.assert_allclose(node.x, np.array([1, np.nan, 4, np.nan]) * factor)
-    np.testing.assert_allclose(node.z, np.array([3, np.nan, np.nan, np.nan]) * factor)
-    assert node.region.values.tolist() == ["STG", "", "", ""]
-    assert node.x.attrs["units"] == "mm"
-
-
-def test_spaces(edf, caplog):
-    electrodes(edf, "Image", "pixels", ROWS)
-    assert "x" not in read(edf)["ieeg"].coords
-    assert "found units 'pixels'" in caplog.text
-    electrodes(edf, "MNI152Lin", "mm", ROWS)
-    electrodes(edf, "fsaverage", "m", ROWS)
-    first = read(edf)["ieeg"]
-    assert first.x[0] == 1
-    assert "choose with space=" in caplog.text
-    assert read(edf, space="fsaverage")["ieeg"].x[0] == 1000
-    with pytest.raises(ReaderError, match="found units 'pixels'"):
-        read(edf, space="Image")
-    with pytest.raises(ReaderError, match=r"'Image', 'MNI152Lin', 'fsaverage', expected.*'xyz'"):
-        read(edf, space="xyz")
 
 
 def test_runs_lie_one_after_another(tmp_path):
