@@ -4,6 +4,7 @@ from neuropipe.communities.consensus import agreement, co_assignment, consensus,
 from neuropipe.communities.lfr import PlantedGraph, lfr_graph
 from neuropipe.communities.modularity import modularity, modularity_value
 from neuropipe.communities.partition import Partition
+from neuropipe.communities.posterior import sample_partitions
 from neuropipe.communities.sbm import description_length, fit_sbm, select_sbm
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "lfr_graph",
     "modularity",
     "modularity_value",
+    "sample_partitions",
     "select_sbm",
     "stability",
 ]

@@ -10,6 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from neuropipe.communities.block_state import BlockModel, BlockState
 
 _SETTLED = 1e-9
+_PATIENCE = 3
 Cost = Callable[[BlockState], float]
 
 
@@ -172,8 +173,9 @@ def merge_split(
     """
     best = BlockState(model, labels)
     least = cost(best)
+    idle = 0
     for _ in range(n_rounds):
-        improved = False
+        idle += 1
         kinds = ["split"] * best.n_blocks + ["merge", "resplit", "resplit", "shake"]
         for turn, kind in enumerate(rng.permutation(kinds)):
             trial = BlockState(model, best.labels)
@@ -204,7 +206,7 @@ def merge_split(
             settle(trial, rng, most=most, n_sweeps=4)
             found = cost(trial)
             if found < least - _SETTLED:
-                best, least, improved = trial, found, True
-        if not improved:
+                best, least, idle = trial, found, 0
+        if idle == _PATIENCE:
             break
     return least, best.labels
