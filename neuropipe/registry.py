@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -51,6 +51,46 @@ def resolve(name: str, registry: Mapping[str, str], what: str) -> Any:
     """Import and return what a registry names; see `entry`."""
     module, attribute = entry(name, registry, what)
     return getattr(import_module(module), attribute)
+
+
+def suiting(
+    asked: Sequence[str],
+    model: str,
+    registry: Mapping[str, str],
+    models: Mapping[str, Sequence[str]],
+    what: str,
+) -> list[str]:
+    """Return the names that are asked for; of ``all``, those that suit a model.
+
+    Parameters
+    ----------
+    asked : sequence of str or ``"all"``
+        As the user wrote them.
+    model : str
+        Name of the run's model.
+    registry : mapping of name to ``module:attribute``
+        What there is.
+    models : mapping of name to models
+        What suits these models only; a name that is not in it suits every model.
+    what : str
+        As of `entry`.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, and for one that does not suit the model.
+    """
+    fitting = [name for name in registry if model in models.get(name, (model,))]
+    if asked == "all":
+        return fitting
+    for name in asked:
+        entry(name, registry, what)
+        if name not in fitting:
+            raise ConfigError(
+                f"{what} {name!r} is of {', '.join(models[name])} and does not suit {model}; "
+                f"these do: {', '.join(fitting)}"
+            )
+    return list(asked)
 
 
 def source_of(name: str, registry: Mapping[str, str], what: str) -> ast.FunctionDef:

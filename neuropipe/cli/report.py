@@ -133,8 +133,6 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
     from neuropipe.report import Figure, RunReport, Table
 
     found = gather(name, run, results)
-    wanted_figures = list(figures.FIGURES) if run.figures == "all" else run.figures
-    wanted_tables = list(tables.TABLES) if run.tables == "all" else run.tables
 
     def read(table: str) -> pd.DataFrame:
         return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t", dtype=TEXT)
@@ -154,7 +152,11 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
         recordings=read("recordings"),
         figures=tuple(
             Figure(f, figures.caption(f), (results / "figure" / name / f"{f}.svg").read_text())
-            for f in wanted_figures
+            for f in figures.suiting(run.model, run.figures)
         ),
-        tables=tuple(Table(t, tables.caption(t), read(t)) for t in wanted_tables if t != "scores"),
+        tables=tuple(
+            Table(t, tables.caption(t), read(t))
+            for t in tables.suiting(run.model, run.tables)
+            if t != "scores"
+        ),
     )

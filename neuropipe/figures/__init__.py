@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from neuropipe import registry
 
@@ -17,6 +17,15 @@ FIGURES: dict[str, str] = {
     "state_number": "neuropipe.figures.state_number:plot",
     "recording_overview": "neuropipe.figures.recording_overview:plot",
 }
+# What suits these models only; whatever is not named here suits every model.
+MODELS: dict[str, tuple[str, ...]] = {
+    "state_timeline": ("hmm_glm",),
+    "interaction_matrices": ("hmm_glm",),
+    "onehot_graph": ("hmm_glm",),
+    "history_filters": ("hmm_glm",),
+    "state_properties": ("hmm_glm",),
+    "state_number": ("hmm_glm",),
+}
 
 
 def resolve(name: str) -> Callable:
@@ -27,3 +36,11 @@ def resolve(name: str) -> Callable:
 def caption(name: str) -> str:
     """Return the first paragraph of a figure's docstring, without importing it."""
     return registry.caption(name, FIGURES, "figure")
+
+
+def suiting(model: str, asked: Sequence[str] = "all") -> list[str]:
+    """Return the figures that a run of a model asks for; of ``all``, those that suit the model.
+
+    A name that is unknown or does not suit the model is refused with a `ConfigError`.
+    """
+    return registry.suiting(asked, model, FIGURES, MODELS, "figure")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from neuropipe import registry
 
@@ -12,6 +12,12 @@ TABLES: dict[str, str] = {
     "edges": "neuropipe.tables.edges:table",
     "recordings": "neuropipe.tables.recordings:table",
     "recovery": "neuropipe.tables.recovery:table",
+}
+# What suits these models only; whatever is not named here suits every model.
+MODELS: dict[str, tuple[str, ...]] = {
+    "states": ("hmm_glm",),
+    "edges": ("hmm_glm",),
+    "recovery": ("hmm_glm",),
 }
 
 
@@ -23,3 +29,11 @@ def resolve(name: str) -> Callable:
 def caption(name: str) -> str:
     """Return the first paragraph of a table's docstring, without importing it."""
     return registry.caption(name, TABLES, "table")
+
+
+def suiting(model: str, asked: Sequence[str] = "all") -> list[str]:
+    """Return the tables that a run of a model asks for; of ``all``, those that suit the model.
+
+    A name that is unknown or does not suit the model is refused with a `ConfigError`.
+    """
+    return registry.suiting(asked, model, TABLES, MODELS, "table")

@@ -11,7 +11,7 @@ from made_run import BASELINES, made_run
 from matplotlib.figure import Figure
 
 from neuropipe.errors import ConfigError
-from neuropipe.figures import FIGURES, caption, resolve
+from neuropipe.figures import FIGURES, caption, resolve, suiting
 from neuropipe.figures.style import save
 
 RUNS = {
@@ -183,6 +183,17 @@ def test_unknown_name_lists_the_known():
         resolve("convergance")
     with pytest.raises(ConfigError, match="state_timeline"):
         caption("nothing")
+
+
+def test_a_model_gets_the_figures_that_suit_it():
+    assert {"onehot_graph", "convergence"} <= set(suiting("hmm_glm"))
+    assert "onehot_graph" not in suiting("other")
+    assert "convergence" in suiting("other")
+    assert suiting("other", ["convergence"]) == ["convergence"]
+    with pytest.raises(ConfigError, match=r"'onehot_graph' is of hmm_glm.*not suit other.*conver"):
+        suiting("other", ["convergence", "onehot_graph"])
+    with pytest.raises(ConfigError, match=r"did you mean 'convergence'"):
+        suiting("other", ["convergance"])
 
 
 def test_captions_need_no_matplotlib():

@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control, norm
 from neuropipe.errors import ConfigError
 from neuropipe.metrics import bootstrap_interval
 from neuropipe.results import SCORE_COLUMNS
-from neuropipe.tables import TABLES, caption, resolve
+from neuropipe.tables import TABLES, caption, resolve, suiting
 
 RUNS = {
     "full": {},
@@ -74,6 +74,13 @@ def test_caption_is_one_paragraph(name):
 def test_unknown_name_lists_the_known():
     with pytest.raises(ConfigError, match=r"edge.*did you mean 'edges'.*scores"):
         resolve("edge")
+
+
+def test_a_model_gets_the_tables_that_suit_it():
+    assert {"states", "scores"} <= set(suiting("hmm_glm"))
+    assert "states" not in suiting("other")
+    with pytest.raises(ConfigError, match=r"table 'states' is of hmm_glm.*not suit other.*scores"):
+        suiting("other", ["states"])
 
 
 def scores_of(values: dict[str, list[float]]) -> pd.DataFrame:

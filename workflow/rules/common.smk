@@ -63,9 +63,8 @@ def check_names():
         sessions(name)
         check_steps(data.preprocess, f"config: datasets.{name}.preprocess")
     for run in RUNS.values():
-        for room, wanted in ((figures, run.figures), (tables, run.tables)):
-            for name in () if wanted == "all" else wanted:
-                room.caption(name)
+        figures.suiting(run.model, run.figures)
+        tables.suiting(run.model, run.tables)
 
 
 check_names()
@@ -129,8 +128,8 @@ def run_outputs(wildcards):
 def pictures(run):
     """Figures and tables of a run."""
     block = RUNS[run]
-    drawn = list(FIGURES) if block.figures == "all" else block.figures
-    listed = list(TABLES) if block.tables == "all" else [*block.tables, *REPORTED]
+    drawn = figures.suiting(block.model, block.figures)
+    listed = [*tables.suiting(block.model, block.tables), *REPORTED]
     return [f"results/figure/{run}/{f}.svg" for f in drawn] + [
         f"results/table/{run}/{t}.tsv" for t in dict.fromkeys(listed)
     ]
