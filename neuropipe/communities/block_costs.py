@@ -16,9 +16,13 @@ Description length = -ln P(x | A, b) - ln P(A | k, e, b) - ln P(k | e, b) - ln P
   count of *simple* graphs (2014). graph-tool uses a Poisson multigraph by default, which is its
   limit for sparse graphs; factors of an NTF are dense, so we count exactly. It is the value of
   graph-tool's ``entropy(dense=True, multigraph=False)``.
-- Edges, degree corrected: sum_r ln e_r! - sum_{r<s} ln e_rs! - sum_r ln (2 e_rr)!!
-  - sum_i ln k_i!, the multigraph of the 2017 paper, as in graph-tool (an exact count of simple
-  graphs with given degrees has no closed form; dense graphs pay too much here).
+- Edges, degree corrected: the line above, and for each block sum_i ln C(n - 1, k_i)
+  - ln C(n_r (n - 1), e_r): how far the degrees are from those of the block model without them.
+  For one block it is the asymptotic count of simple graphs with given degrees, dense or sparse,
+  of McKay & Wormald 1990 (Eur. J. Comb. 11 565) but for a factor near 1; for sparse graphs it
+  goes over into the multigraph of the 2017 paper. An exact count has no closed form. graph-tool
+  counts the multigraph, which overpays by hundreds of nats on dense graphs and so cannot be
+  compared with its own model without degrees; here both can.
 - Degrees: sum_r [ln q(e_r, n_r) + ln n_r! - sum_k ln eta_k^r!], eta_k^r nodes of degree k in r and
   q(m, n) the partitions of m into at most n parts: the "distributed" prior of the 2017 paper.
 - Weights, exponential: given its sum, the weights of a pair of blocks are uniform on their

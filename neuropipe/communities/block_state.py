@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.special import gammaln
@@ -56,7 +55,7 @@ class BlockModel:
         self.n_items = float(totals[self.item])
         self.degrees = self.values[0].sum(axis=1)
         self.degree_index = np.unique(self.degrees, return_inverse=True)[1]
-        largest = int(2 * self.n_edges + n * (n + 1) // 2) + 2
+        largest = int(2 * self.n_edges + n * (n + 1)) + 2
         self.log_factorial = gammaln(np.arange(largest + 1) + 1.0)
         blocks = np.arange(1, n + 2, dtype=float)
         # priors that hang on the number of blocks alone: ln C(n - 1, B - 1) and the edge counts
@@ -78,19 +77,16 @@ class BlockModel:
         self.power[0] = 0.0
         self.table = simplex_table(len(count) - 1, shape)
 
-    def pair_cost(self, sums: np.ndarray, pairs: np.ndarray, within: np.ndarray) -> np.ndarray:
+    def pair_cost(self, sums: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """Return the cost of block pairs: edges and their weights.
 
         Parameters
         ----------
         sums : (channel, ...)
         pairs : (...), node pairs that could hold an edge
-        within : (...), bool, whether the pair is a block with itself
         """
         e, lf = sums[0].astype(np.intp), self.log_factorial
-        if self.degree_corrected:
-            cost = -lf[e] - e * (within * np.log(2.0))
-        elif self.multigraph:
+        if self.multigraph:
             pairs = pairs.astype(np.intp)
             some = lf[np.maximum(pairs + e - 1, 0)] - lf[e] - lf[np.maximum(pairs - 1, 0)]
             cost = np.where(e > 0, some, 0.0)
@@ -124,17 +120,14 @@ class BlockModel:
             return np.zeros(np.shape(size))
         d, n = degree.astype(np.intp), size.astype(np.intp)
         lf = self.log_factorial
-        return np.where(n > 0, lf[d] + self.log_q(d, n) + lf[n], 0.0)
+        places = n * (self.n_nodes - 1)
+        placed = lf[places] - lf[d] - lf[places - d]
+        return self.log_q(d, n) + lf[n] - placed
 
     def hyper_cost(self, n_blocks: int, n_items: int) -> float:
         """Return the priors of edge counts and of weight sums of the flat model."""
         prior = float(edge_count_prior(n_blocks, self.n_edges))
         return prior + float(self.item_prior[n_items])
-
-
-@cache
-def _diagonal(n: int) -> np.ndarray:
-    return np.eye(n, dtype=bool)
 
 
 def of_weights(weights: np.ndarray, family: str, degree_corrected: bool) -> BlockModel:
@@ -152,7 +145,8 @@ def of_weights(weights: np.ndarray, family: str, degree_corrected: bool) -> Bloc
         mean=mean, variance=variance,
     )  # fmt: skip
     if degree_corrected:
-        model.constant = -float(gammaln(model.degrees + 1).sum())
+        k, n = model.degrees, len(weights)
+        model.constant = float((gammaln(n) - gammaln(k + 1) - gammaln(n - k)).sum())
     return model
 
 
@@ -189,7 +183,7 @@ class BlockState:
         self.histogram = np.zeros((slots, model.degree_index.max() + 1))
         np.add.at(self.histogram, (self.labels, model.degree_index), 1)
         self.block_degrees = member.T @ model.degrees
-        self.costs = model.pair_cost(self.sums, model.n_pairs(self.sizes), _diagonal(slots))
+        self.costs = model.pair_cost(self.sums, model.n_pairs(self.sizes))
 
     @property
     def n_items(self) -> int:
@@ -241,7 +235,7 @@ class BlockState:
         old[:, home] -= loop
         pairs = sizes[home] * sizes
         pairs[home] = sizes[home] * (sizes[home] + model.growth) / 2
-        row = model.pair_cost(old, pairs, slots == home)
+        row = model.pair_cost(old, pairs)
         # 2. with it in each slot s: row s of the table
         grown = self.sums + step[:, None, :]
         grown[:, :, home] -= step
@@ -250,7 +244,7 @@ class BlockState:
         larger = sizes + 1
         pairs = larger[:, None] * sizes
         pairs[slots, slots] = larger * (larger + model.growth) / 2
-        table = model.pair_cost(grown, pairs, _diagonal(len(slots)))
+        table = model.pair_cost(grown, pairs)
         cost = table.sum(axis=1) - self.costs.sum(axis=1) + self.costs[home] - row
         cost[home] = table[home].sum() - row.sum()
         # 3. what does not come from block pairs
@@ -300,7 +294,7 @@ class BlockState:
         self.labels[node] = slot
         pairs = model.n_pairs(self.sizes)
         for place in (home, slot):
-            row = model.pair_cost(self.sums[:, place], pairs[place], np.arange(len(pairs)) == place)
+            row = model.pair_cost(self.sums[:, place], pairs[place])
             self.costs[place] = row
             self.costs[:, place] = row
 
@@ -323,7 +317,7 @@ class BlockState:
         pairs[slots, slots] = joint * (joint + model.growth) / 2
         merged[:, :, block] = merged[:, block] = 0.0  # that block is gone
         pairs[:, block] = pairs[block] = 0.0
-        table = model.pair_cost(merged, pairs, _diagonal(self.n_blocks))
+        table = model.pair_cost(merged, pairs)
         before = self.costs[used, used]
         cost = table.sum(axis=1) - before.sum(axis=1) - before[block].sum() + before[block]
         if model.degree_corrected:

@@ -45,10 +45,7 @@ def by_loops(weights, labels, family, corrected, shape=1.0):
         part = weights[np.ix_(labels == r, labels == s)]
         part = part[np.triu_indices(len(part), 1)] if r == s else part.ravel()
         w = part[part > 0]
-        if corrected:
-            cost -= lgamma(len(w) + 1) + (len(w) * log(2) if r == s else 0)
-        else:
-            cost += log(comb(len(part), len(w)))
+        cost += log(comb(len(part), len(w)))
         if not len(w):
             continue
         filled += 1
@@ -67,10 +64,11 @@ def by_loops(weights, labels, family, corrected, shape=1.0):
         cost += log(len(SHAPES))
     if corrected:
         degree = (weights > 0).sum(axis=1)
-        cost -= sum(lgamma(k + 1) for k in degree)
         for r in blocks:
             inside = degree[labels == r]
-            cost += lgamma(inside.sum() + 1) + log(restricted(int(inside.sum()), size[r]))
+            e_r = int(inside.sum())
+            cost += sum(log(comb(n - 1, k)) for k in inside) - log(comb(size[r] * (n - 1), e_r))
+            cost += log(restricted(e_r, size[r]))
             cost += lgamma(size[r] + 1)
             cost -= sum(lgamma(c + 1) for c in np.bincount(inside))
     return cost
@@ -155,6 +153,18 @@ def test_sampler_agrees_with_the_enumerated_posterior():
     exact = np.einsum("s,sij->ij", p, every[:, :, None] == every[:, None])
     samples = sample_partitions(weights, every[0], n_samples=2000, seed=0)
     assert np.abs(co_assignment(list(samples)) - exact).max() < 0.04
+
+
+def test_degrees_count_simple_graphs():
+    """One block: the cost given the degrees is the logarithm of the number of such graphs."""
+    rows, columns = np.triu_indices(6, 1)
+    bits = (np.arange(2**15)[:, None] >> np.arange(15)) & 1
+    degrees = np.stack([bits[:, (rows == i) | (columns == i)].sum(axis=1) for i in range(6)], 1)
+    for wanted in ([2] * 6, [3] * 6, [4, 3, 3, 2, 2, 2], [4] * 6, [5, 4, 4, 3, 2, 2]):
+        found = log((degrees == wanted).all(axis=1).sum())
+        e_r = sum(wanted)
+        cost = log(comb(15, e_r // 2)) - log(comb(30, e_r)) + sum(log(comb(5, k)) for k in wanted)
+        assert cost == pytest.approx(found, abs=0.5)
 
 
 def test_restricted_partitions():
