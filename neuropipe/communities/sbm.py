@@ -87,13 +87,16 @@ def fit_sbm(
         cost = BlockState(model, labels).description_length()
         return Partition(labels, cost, 1, family, degree_corrected)
     rng = np.random.default_rng(seed)
-    # labels of the result must follow the nodes when these are renumbered
     most = min(n, max_blocks or n)
     cost, labels = _search(model, rng, most, n_sweeps, n_restarts, nested)
     levels: tuple[np.ndarray, ...] = ()
     labels = by_size(labels)
     if nested:
-        levels = tuple(hierarchy(BlockState(model, labels), rng)[1])
+        state = BlockState(model, labels)
+        table, found = hierarchy(state, rng)
+        levels = tuple(found)
+        # of these very levels: the search may have met others on the way
+        cost = state.graph_cost() + partition_prior(state.sizes[: state.n_blocks]) + table
     log.info("fit_sbm: %d blocks, %.1f nats (%s)", labels.max() + 1, cost, family)
     return Partition(labels, cost, int(labels.max()) + 1, family, degree_corrected, levels)
 

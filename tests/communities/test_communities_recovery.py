@@ -41,6 +41,19 @@ def test_no_blocks_where_there_are_none(nested):
         assert fit_sbm(weights, nested=nested, n_restarts=1, seed=0).n_blocks == 1
 
 
+def test_nested_levels_group_the_blocks():
+    coarse, fine = np.arange(96) // 48, np.arange(96) // 8
+    mean = 1 + 6 * (coarse[:, None] == coarse) + 60 * (fine[:, None] == fine)
+    rng = np.random.default_rng(0)
+    weights = np.triu(rng.exponential(1, (96, 96)) * mean, 1)
+    weights += weights.T
+    fit = fit_sbm(weights, nested=True, n_restarts=1, seed=0)
+    flat = fit_sbm(weights, n_restarts=1, seed=0)
+    assert agreement(fit.labels, fine)["nmi"] > 0.85
+    assert fit.description_length < flat.description_length
+    assert agreement(fit.levels[0], coarse)["nmi"] > 0.95
+
+
 def test_the_family_that_made_the_weights_is_chosen():
     weights, truth = dense_blocks(40, 2, 4, 0)
     best, fits = select_sbm(weights, n_restarts=1, seed=0)
