@@ -5,7 +5,7 @@ from __future__ import annotations
 from neuropipe_kernels.dispatch import BackendUnavailable
 from neuropipe_kernels.glm_ll import glm_ll
 from neuropipe_kernels.hmm_fb import HMMPosterior, hmm_fb
-from neuropipe_kernels.ntf_sweep import ntf_sweep, ntf_update
+from neuropipe_kernels.ntf_sweep import ntf_padded, ntf_sweep, ntf_update
 from neuropipe_kernels.sos_scan import sos_scan
 from neuropipe_kernels.viterbi import ViterbiPath, viterbi
 
@@ -27,6 +27,7 @@ __all__ = [
     "ViterbiPath",
     "glm_ll",
     "hmm_fb",
+    "ntf_padded",
     "ntf_sweep",
     "ntf_update",
     "sos_scan",

@@ -103,12 +103,16 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
             ("row", (ntf_kernels.stored_over_rows, ntf_kernels.made_over_rows)),
         ):
             for kernel, form in zip(kernels, ("stored", "min"), strict=True):
-                tile = ntf.tile(columns, form, over)
+                tile = ntf.tile(columns, form, over, stored == "*u8")
                 options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
                 meta = {"R": columns, "PRECISION": precision, **tile}
-                if form != "stored":
-                    meta |= {"FORM": form, "BI": ntf.UNITS}
-                yield kernel, meta, {"p_x": stored}, options
+                types = {"p_x": stored}
+                if form == "stored":
+                    meta["SHORT"] = stored != "*fp32"
+                    types |= {"p_c": "*bf16"} if meta["SHORT"] else {}
+                else:
+                    meta |= {"FORM": form, **({"BI": ntf.UNITS} if over == "pair" else {})}
+                yield kernel, meta, types, options
         meta = {"R": columns, "BR": max(columns, 8), "BM": 64, "GROUPED": columns > 5}
         yield ntf_kernels.update_rows, {**meta, "HALS": columns != 16}, {}, {"num_warps": 4}
     for S, real, reverse in ((1, "*fp32", True), (4, "*fp32", False), (8, "*fp64", True)):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import triton
 
 from neuropipe_kernels.ntf_sweep import tile_kernels as kernels
-from neuropipe_kernels.ntf_sweep.reference import signed_root
+from neuropipe_kernels.ntf_sweep.reference import padded, signed_root
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 # Programs that fill the device.
-TARGET = 2048
-# Units i that share one loaded tile of units j.
+TARGET = 4096
+# Units i that share one loaded tile of units j; made_over_rows is written out for them.
 UNITS = 4
 MOST_COLUMNS = 64
 
@@ -20,14 +23,25 @@ def serves(data: torch.Tensor, factor: torch.Tensor) -> bool:
     return factor.dtype == torch.float32 and data.dtype != torch.float64
 
 
-def tile(n_columns: int, form: str, over: str) -> dict[str, int]:
-    """Choose the tile of one program and its warps."""
+def planes(factor: torch.Tensor) -> torch.Tensor:
+    """Return a float32 factor as a sum of two bfloat16, (2, n, column), for short data.
+
+    The interpreter multiplies bfloat16 wrongly, so there the rounded numbers stay float32.
+    """
+    high = factor.bfloat16()
+    out = torch.stack([high, (factor - high).bfloat16()])
+    return out.float() if INTERPRETED else out
+
+
+def tile(n_columns: int, form: str, over: str, short: bool = False) -> dict[str, int]:
+    """Choose the tile of one program and its warps; `short` is 8-bit data."""
     columns = min(MOST_COLUMNS, max(16, triton.next_power_of_2(n_columns)))
     if form == "stored":
-        return {"BL": 64, "BP": 128, "BR": columns, "num_warps": 4, "num_stages": 4}
-    if over == "pair":
-        return {"BL": 128, "BJ": 32, "BR": columns, "num_warps": 4, "num_stages": 2}
-    return {"BL": 32, "BJ": 32, "BR": columns, "num_warps": 4, "num_stages": 3}
+        wide = 128 if short == (over == "pair") else 64
+        return {"BL": 64, "BP": wide, "BR": columns, "num_warps": 4, "num_stages": 3}
+    rows = 128 if over == "pair" else 64
+    units = 32 if over == "pair" else 64
+    return {"BL": rows, "BJ": units, "BR": columns, "num_warps": 4, "num_stages": 1}
 
 
 def contract(
@@ -39,34 +53,42 @@ def contract(
     -----
     Each output is summed by one program, or by several whose parts are added in a fixed order.
     """
+    if form == "stored" and over == "row" and data.dtype == torch.float32:
+        # nothing to decode, and cuBLAS reads the turned matrix as fast
+        return (data.T @ factor).mul_(scale)
     n_rows, width = data.shape
     n_columns = factor.shape[1]
-    meta = tile(n_columns, form, over)
+    meta = tile(n_columns, form, over, data.dtype == torch.uint8)
     highest = torch.get_float32_matmul_precision() == "highest"
     meta["PRECISION"] = "tf32x3" if highest else "tf32"
     wide = triton.cdiv(n_columns, meta["BR"])
     factor = factor.contiguous()
     n_out = n_rows
     if form == "stored":
-        data = data.contiguous()
+        data = data if _rows_readable(data) else data.contiguous()
         n_out = n_rows if over == "pair" else width
         own, other = ("BL", "BP") if over == "pair" else ("BP", "BL")
         blocks = triton.cdiv(n_out, meta[own])
         depth = triton.cdiv(width if over == "pair" else n_rows, meta[other])
         split = _splits(blocks * wide, depth)
-        out = factor.new_empty(split, n_out, n_columns)
+        out = torch.empty(split, n_out, n_columns, device=data.device)
         kernel = kernels.stored_over_pairs if over == "pair" else kernels.stored_over_rows
-        kernel[(blocks, split, wide)](data, factor, out, n_rows, width, R=n_columns, **meta)
+        meta["SHORT"] = data.dtype != torch.float32
+        factor = planes(factor) if meta["SHORT"] else factor
+        kernel[(blocks, split, wide)](
+            data, factor, out, n_rows, width, data.stride(0), R=n_columns, **meta
+        )
     else:
         if form == "geo":
             data, form = signed_root(data), "prod"
-        meta |= {"FORM": form, "BI": UNITS}
+        meta["FORM"] = form
+        data = padded(data if over == "pair" else data.T)
         if over == "pair":
             blocks = triton.cdiv(n_rows, meta["BL"])
             split = _splits(blocks * wide, triton.cdiv(width, UNITS))
             out = factor.new_empty(split, n_rows, n_columns)
             kernels.made_over_pairs[(blocks, split, wide)](
-                data.contiguous(), factor, out, n_rows, width, R=n_columns, **meta
+                data, factor, out, n_rows, width, data.stride(0), R=n_columns, BI=UNITS, **meta
             )
         else:
             n_out = width * (width - 1) // 2
@@ -75,10 +97,19 @@ def contract(
             split = _splits(tiles[0] * tiles[1] * wide // 2, depth)
             out = factor.new_empty(split, n_out, n_columns)
             kernels.made_over_rows[(tiles[0] * tiles[1], split, wide)](
-                data.T.contiguous(), factor, out, n_rows, width, tiles[1], R=n_columns, **meta
+                data, factor, out, n_rows, width, data.stride(0), tiles[1], R=n_columns, **meta
             )
     done = out[0] if len(out) == 1 else out.sum(0)
     return done.mul_(scale) if scale != 1.0 else done
+
+
+def _rows_readable(data: torch.Tensor) -> bool:
+    """Say whether rows may be read as far as the next one begins."""
+    n_rows, width = data.shape
+    if data.stride(1) != 1 or data.stride(0) < width:
+        return False
+    held = data.untyped_storage().nbytes() // data.element_size() - data.storage_offset()
+    return held >= n_rows * data.stride(0)
 
 
 def _splits(programs: int, depth: int) -> int:

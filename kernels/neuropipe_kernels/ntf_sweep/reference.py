@@ -6,8 +6,17 @@ import torch
 
 # Entries that are made at once: few enough to stay in a core's cache.
 BLOCK = 2**17
+# Entries that rows are padded to multiples of.
+VECTOR = 16
 # Rows of a factor that are updated at once.
 ROWS = 2**15
+
+
+def padded(x: torch.Tensor) -> torch.Tensor:
+    """Return a copy of x (n, m) whose rows begin at whole vectors of memory, zeros between."""
+    n, m = x.shape
+    out = x.new_zeros(n, -(-m // VECTOR) * VECTOR)[:, :m]
+    return out.copy_(x)
 
 
 def signed_root(d: torch.Tensor) -> torch.Tensor:

@@ -27,38 +27,45 @@ def _affinity(b_i, b_j, FORM: tl.constexpr):
 
 @triton.jit(do_not_specialize=["L"])
 def stored_over_pairs(
-    p_x, p_c, p_y, L, P, R: tl.constexpr, PRECISION: tl.constexpr,
+    p_x, p_c, p_y, L, P, stride, R: tl.constexpr, SHORT: tl.constexpr, PRECISION: tl.constexpr,
     BL: tl.constexpr, BP: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
     """Sum over every S-th block of pairs.
 
-    p_x: (L, P) float32, bfloat16 or uint8; p_c: (P, R); p_y: (S, L, R) written.
+    p_x: (L, P) float32, or when SHORT bfloat16 or uint8, rows `stride` apart and readable to
+    their end, so that a stride of whole vectors is loaded as such; p_c: (P, R), when SHORT
+    (2, P, R), the factor as a sum of two bfloat16; p_y: (S, L, R) written.
     """
     i_s = tl.program_id(1)
     o_l = tl.program_id(0) * BL + tl.arange(0, BL)
     o_r = tl.program_id(2) * BR + tl.arange(0, BR)
     m_l, m_r = o_l < L, o_r < R
     b_y = tl.zeros((BL, BR), tl.float32)
-    p_row = p_x + o_l.to(tl.int64)[:, None] * P
+    p_row = p_x + o_l.to(tl.int64)[:, None] * stride
     for p in tl.range(i_s * BP, P, tl.num_programs(1) * BP):
         o_p = p + tl.arange(0, BP)
         m_p = o_p < P
-        b_x = tl.load(p_row + o_p[None, :], mask=m_l[:, None] & m_p[None, :], other=0)
+        b_x = tl.load(p_row + o_p[None, :], mask=m_l[:, None] & (o_p < stride)[None, :], other=0)
+        b_x = tl.where(m_p[None, :], b_x, tl.zeros_like(b_x))
         p_ct = p_c + o_p.to(tl.int64)[:, None] * R + o_r[None, :]
         b_c = tl.load(p_ct, mask=m_p[:, None] & m_r[None, :], other=0.0)
-        b_y = tl.dot(b_x.to(tl.float32), b_c, b_y, input_precision=PRECISION)
+        # codes of 8 bits are exact in bfloat16
+        b_y = tl.dot(b_x.to(b_c.dtype), b_c, b_y, input_precision=PRECISION)
+        if SHORT:
+            b_c = tl.load(p_ct + P.to(tl.int64) * R, mask=m_p[:, None] & m_r[None, :], other=0.0)
+            b_y = tl.dot(b_x.to(b_c.dtype), b_c, b_y, input_precision=PRECISION)
     o_y = (i_s * L + o_l).to(tl.int64)[:, None] * R + o_r[None, :]
     tl.store(p_y + o_y, b_y, mask=m_l[:, None] & m_r[None, :])
 
 
 @triton.jit(do_not_specialize=["L"])
 def stored_over_rows(
-    p_x, p_c, p_y, L, P, R: tl.constexpr, PRECISION: tl.constexpr,
+    p_x, p_c, p_y, L, P, stride, R: tl.constexpr, SHORT: tl.constexpr, PRECISION: tl.constexpr,
     BL: tl.constexpr, BP: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
     """Sum over every S-th block of rows.
 
-    p_x: (L, P) float32, bfloat16 or uint8; p_c: (L, R); p_y: (S, P, R) written.
+    p_x and p_c as in ``stored_over_pairs``, p_c with L for P; p_y: (S, P, R) written.
     """
     i_s = tl.program_id(1)
     o_p = tl.program_id(0) * BP + tl.arange(0, BP)
@@ -68,37 +75,43 @@ def stored_over_rows(
     for row in tl.range(i_s * BL, L, tl.num_programs(1) * BL):
         o_l = row + tl.arange(0, BL)
         m_l = o_l < L
-        p_xt = p_x + o_l.to(tl.int64)[:, None] * P + o_p[None, :]
-        b_x = tl.load(p_xt, mask=m_l[:, None] & m_p[None, :], other=0)
+        p_xt = p_x + o_l.to(tl.int64)[:, None] * stride + o_p[None, :]
+        b_x = tl.load(p_xt, mask=m_l[:, None] & (o_p < stride)[None, :], other=0)
         p_ct = p_c + o_l.to(tl.int64)[:, None] * R + o_r[None, :]
         b_c = tl.load(p_ct, mask=m_l[:, None] & m_r[None, :], other=0.0)
-        b_y = tl.dot(tl.trans(b_x.to(tl.float32)), b_c, b_y, input_precision=PRECISION)
+        b_xt = tl.trans(b_x.to(b_c.dtype))
+        b_y = tl.dot(b_xt, b_c, b_y, input_precision=PRECISION)
+        if SHORT:
+            b_c = tl.load(p_ct + L.to(tl.int64) * R, mask=m_l[:, None] & m_r[None, :], other=0.0)
+            b_y = tl.dot(b_xt, b_c, b_y, input_precision=PRECISION)
     o_y = (i_s.to(tl.int64) * P + o_p)[:, None] * R + o_r[None, :]
     tl.store(p_y + o_y, b_y, mask=m_p[:, None] & m_r[None, :])
 
 
 @triton.jit(do_not_specialize=["L"])
 def made_over_pairs(
-    p_d, p_c, p_y, L, N, R: tl.constexpr, FORM: tl.constexpr, PRECISION: tl.constexpr,
+    p_d, p_c, p_y, L, N, stride, R: tl.constexpr, FORM: tl.constexpr, PRECISION: tl.constexpr,
     BL: tl.constexpr, BI: tl.constexpr, BJ: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
     """Sum over the pairs whose first unit lies in every S-th block of BI units.
 
-    p_d: (L, N); p_c: (P, R); p_y: (S, L, R) written.
+    p_d: (L, N), rows `stride` apart, zeros between; p_c: (P, R); p_y: (S, L, R) written.
     """
     i_s = tl.program_id(1)
     o_l = tl.program_id(0) * BL + tl.arange(0, BL)
     o_r = tl.program_id(2) * BR + tl.arange(0, BR)
     m_l, m_r = o_l < L, o_r < R
     b_y = tl.zeros((BL, BR), tl.float32)
-    p_row = p_d + o_l.to(tl.int64) * N
+    p_row = p_d + o_l.to(tl.int64) * stride
     for i in tl.range(i_s * BI, N - 1, tl.num_programs(1) * BI):
         for j in tl.range((i + 1) // BJ * BJ, N, BJ):
             o_j = j + tl.arange(0, BJ)
             m_j = o_j < N
             # one tile of units j serves BI units i
             b_j = tl.load(
-                p_row[:, None] + o_j[None, :], mask=m_l[:, None] & m_j[None, :], other=0.0
+                p_row[:, None] + o_j[None, :],
+                mask=m_l[:, None] & (o_j < stride)[None, :],
+                other=0.0,
             )
             for k in tl.static_range(BI):
                 u = i + k
@@ -116,38 +129,58 @@ def made_over_pairs(
     tl.store(p_y + o_y, b_y, mask=m_l[:, None] & m_r[None, :])
 
 
+@triton.jit
+def _store_pairs(p_y, b_y, i, o_j, o_r, m_j, m_r, N, R: tl.constexpr):
+    """Write the results of pairs (i, j), j > i; p_y: (P, R)."""
+    o_p = i.to(tl.int64) * (2 * N - i - 1) // 2 + (o_j - i - 1)
+    m = (m_j & (o_j > i))[:, None] & m_r[None, :]
+    tl.store(p_y + o_p[:, None] * R + o_r[None, :], b_y, mask=m)
+
+
 @triton.jit(do_not_specialize=["L"])
 def made_over_rows(
-    p_d, p_c, p_y, L, N, n_j, R: tl.constexpr, FORM: tl.constexpr, PRECISION: tl.constexpr,
-    BL: tl.constexpr, BI: tl.constexpr, BJ: tl.constexpr, BR: tl.constexpr,
+    p_d, p_c, p_y, L, N, stride, n_j, R: tl.constexpr, FORM: tl.constexpr, PRECISION: tl.constexpr,
+    BL: tl.constexpr, BJ: tl.constexpr, BR: tl.constexpr,
 ):  # fmt: skip
-    """Sum over every S-th block of rows, for BI units i times BJ units j.
+    """Sum over every S-th block of rows, for four units i times BJ units j.
 
-    p_d: (N, L), turned; p_c: (L, R); p_y: (S, P, R) written.
+    p_d: (N, L), turned, rows `stride` apart, zeros between; p_c: (L, R); p_y: (S, P, R) written.
     """
     i_s = tl.program_id(1)
-    i_i, i_j = tl.program_id(0) // n_j * BI, tl.program_id(0) % n_j * BJ
+    i_i, i_j = tl.program_id(0) // n_j * 4, tl.program_id(0) % n_j * BJ
     # blocks on and below the diagonal hold no pair
     if i_j + BJ - 1 > i_i:
-        o = tl.arange(0, BI * BJ)
-        o_i, o_j = i_i + o // BJ, i_j + o % BJ
+        o_j = i_j + tl.arange(0, BJ)
         o_r = tl.program_id(2) * BR + tl.arange(0, BR)
-        m_p, m_r = (o_i < o_j) & (o_j < N), o_r < R
-        b_y = tl.zeros((BI * BJ, BR), tl.float32)
+        m_j, m_r = o_j < N, o_r < R
+        p_i = p_d + i_i.to(tl.int64) * stride
+        p_j = p_d + o_j.to(tl.int64)[:, None] * stride
+        b_0 = tl.zeros((BJ, BR), tl.float32)
+        b_1 = tl.zeros((BJ, BR), tl.float32)
+        b_2 = tl.zeros((BJ, BR), tl.float32)
+        b_3 = tl.zeros((BJ, BR), tl.float32)
         for row in tl.range(i_s * BL, L, tl.num_programs(1) * BL):
             o_l = row + tl.arange(0, BL)
             m_l = o_l < L
-            m = m_p[:, None] & m_l[None, :]
-            b_i = tl.load(p_d + o_i.to(tl.int64)[:, None] * L + o_l[None, :], mask=m, other=0.0)
-            b_j = tl.load(p_d + o_j.to(tl.int64)[:, None] * L + o_l[None, :], mask=m, other=0.0)
-            b_x = _affinity(b_i, b_j, FORM)
+            # one tile of units j serves four units i
+            b_j = tl.load(
+                p_j + o_l[None, :], mask=m_j[:, None] & (o_l < stride)[None, :], other=0.0
+            )
             p_ct = p_c + o_l.to(tl.int64)[:, None] * R + o_r[None, :]
             b_c = tl.load(p_ct, mask=m_l[:, None] & m_r[None, :], other=0.0)
-            b_y = tl.dot(b_x, b_c, b_y, input_precision=PRECISION)
-        o_p = o_i.to(tl.int64) * (2 * N - o_i - 1) // 2 + (o_j - o_i - 1)
-        n_pairs = N.to(tl.int64) * (N - 1) // 2
-        o_y = (i_s * n_pairs + o_p)[:, None] * R + o_r[None, :]
-        tl.store(p_y + o_y, b_y, mask=m_p[:, None] & m_r[None, :])
+            b_i = tl.load(p_i + o_l, mask=o_l < stride, other=0.0)
+            b_0 = tl.dot(_affinity(b_i[None, :], b_j, FORM), b_c, b_0, input_precision=PRECISION)
+            b_i = tl.load(p_i + stride + o_l, mask=(o_l < stride) & (i_i + 1 < N), other=0.0)
+            b_1 = tl.dot(_affinity(b_i[None, :], b_j, FORM), b_c, b_1, input_precision=PRECISION)
+            b_i = tl.load(p_i + 2 * stride + o_l, mask=(o_l < stride) & (i_i + 2 < N), other=0.0)
+            b_2 = tl.dot(_affinity(b_i[None, :], b_j, FORM), b_c, b_2, input_precision=PRECISION)
+            b_i = tl.load(p_i + 3 * stride + o_l, mask=(o_l < stride) & (i_i + 3 < N), other=0.0)
+            b_3 = tl.dot(_affinity(b_i[None, :], b_j, FORM), b_c, b_3, input_precision=PRECISION)
+        p_s = p_y + i_s.to(tl.int64) * (N.to(tl.int64) * (N - 1) // 2) * R
+        _store_pairs(p_s, b_0, i_i, o_j, o_r, m_j, m_r, N, R)
+        _store_pairs(p_s, b_1, i_i + 1, o_j, o_r, m_j, m_r, N, R)
+        _store_pairs(p_s, b_2, i_i + 2, o_j, o_r, m_j, m_r, N, R)
+        _store_pairs(p_s, b_3, i_i + 3, o_j, o_r, m_j, m_r, N, R)
 
 
 @triton.jit(do_not_specialize=["L", "G", "rounds", "floor"])

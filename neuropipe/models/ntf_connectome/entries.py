@@ -187,7 +187,10 @@ class Entries:
     def stored(self, how: str) -> Entries:
         """Return the same entries with affinities made once, ``stored`` or as 8-bit ``codes``."""
         kind = torch.uint8 if how == "codes" else self.data.dtype
-        out = torch.empty(len(self.data), self.n_pairs, dtype=kind, device=self.data.device)
+        # rows begin at whole vectors of memory
+        wide = -(-self.n_pairs // 16) * 16
+        out = torch.zeros(len(self.data), wide, dtype=kind, device=self.data.device)
+        out = out[:, : self.n_pairs]
         step = max(1, BLOCK // max(self.n_pairs, 1))
         top = 1.0
         if how == "codes":
