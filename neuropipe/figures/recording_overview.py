@@ -14,51 +14,85 @@ from neuropipe.results import RunResults
 REFRACTORY_S = 0.002
 BLOCK = 1 << 20  # spikes read at a time, so that memory does not grow with the recording
 INK = "#0072B2"
+LABELS = {
+    "rate": "rate (Hz)",
+    "violations": "intervals\n< 2 ms (%)",
+    "noise": "sd over noise\n(dimensionless)",
+    "units": "units",
+    "duration": "duration (min)",
+    "tracked": "behaviour\ntracked (%)",
+}
 
 
 @drawn
 def plot(results: RunResults) -> Figure:
-    """Quality of the recordings at a glance, one row a session. From left to right: mean rate
-    of each unit, with the median as a bar; share of each unit's inter-spike intervals shorter
-    than 2 ms, a sign of contamination; number of units; duration, the missing part in grey;
-    share of finite samples in the behaviour signals. A panel without marks means that the
-    recording holds no such data.
+    """Quality of the recordings at a glance, one row a session, as far as they hold such data.
+    Of spikes: mean rate of each unit, with the median as a bar, and the share of each unit's
+    inter-spike intervals shorter than 2 ms, a sign of contamination. Of traces: standard
+    deviation of each over that of its noise, told by the differences of neighbouring samples (1
+    is noise alone). Then the number of units, or traces; the duration, the missing part in grey;
+    and the share of finite samples in the behaviour signals.
 
     Parameters
     ----------
     results : RunResults
-        `recordings`, of which spikes are read block by block.
+        `recordings`, of which spikes are read block by block and traces lazily.
     """
     sessions = list(results.recordings)
     if not sessions:
         raise DataError("This run has no recording, so there is no overview.")
+    found = {session: _measures(results, session) for session in sessions}
+    shown = [name for name in LABELS if any(name in each for each in found.values())]
     figure = new_figure(0.9 + 0.35 * len(sessions))
-    rate, violation, units, duration, tracked = figure.subplots(1, 5, sharey=True)
-    for row, session in enumerate(sessions):
-        recording = results.recordings[session]
-        length_s, missing_s = _duration_s(recording)
-        counts, violations = _spikes(recording)
-        if length_s > missing_s:
-            _strip(rate, row, counts / (length_s - missing_s))
-        if violations is not None:
-            _strip(violation, row, 100 * violations)
-        units.barh(row, len(counts), height=0.6, color=INK)
-        duration.barh(row, (length_s - missing_s) / 60, height=0.6, color=INK)
-        duration.barh(row, missing_s / 60, left=(length_s - missing_s) / 60, height=0.6, color=GREY)
-        share = _tracked(recording)
-        if share is not None:
-            tracked.barh(row, 100 * share, height=0.6, color=INK)
-    rate.set_yticks(range(len(sessions)), sessions)
-    rate.set_ylim(len(sessions) - 0.5, -0.5)
-    rate.set(ylabel="session", xlabel="rate (Hz)", xlim=(0, None))
-    violation.set(xlabel="intervals\n< 2 ms (%)", xlim=(0, None))
-    units.set(xlabel="units")
-    duration.set(xlabel="duration (min)")
-    tracked.set(xlabel="behaviour\ntracked (%)", xlim=(0, 100))
-    whole_ticks(units, n_most=4)
-    for axes in (rate, violation, duration, tracked):
+    panels = dict(zip(shown, figure.subplots(1, len(shown), sharey=True, squeeze=False)[0],
+                      strict=True))  # fmt: skip
+    for row, measures in enumerate(found.values()):
+        for name, value in measures.items():
+            if name == "duration":
+                kept_s, missing_s = value
+                panels[name].barh(row, kept_s / 60, height=0.6, color=INK)
+                panels[name].barh(row, missing_s / 60, left=kept_s / 60, height=0.6, color=GREY)
+            elif name in ("units", "tracked"):
+                panels[name].barh(row, value[0], height=0.6, color=INK)
+            else:
+                _strip(panels[name], row, value)
+    first = panels[shown[0]]
+    first.set_yticks(range(len(sessions)), sessions)
+    first.set(ylabel="session", ylim=(len(sessions) - 0.5, -0.5))
+    for name, axes in panels.items():
+        axes.set(xlabel=LABELS[name], xlim=(0, 100) if name == "tracked" else (0, None))
         axes.locator_params(axis="x", nbins=4)
+    whole_ticks(panels["units"], n_most=4)
     return figure
+
+
+def _measures(results: RunResults, session: str) -> dict[str, np.ndarray]:
+    """Return what the panels show of a session: an array a panel, panels without data left out."""
+    recording, series = results.recordings[session], results.series(session)
+    length_s, missing_s = results.extent_s(session)
+    out = {"units": np.array([0 if series is None else series.shape[1]])}
+    if "spikes" in recording.children or "counts" in recording.children:
+        counts, violations = _spikes(recording)
+        out["units"] = np.array([len(counts)])
+        if length_s > missing_s:
+            out["rate"] = counts / (length_s - missing_s)
+        if violations is not None:
+            out["violations"] = 100 * violations
+    elif series is not None:
+        out["noise"] = _over_noise(series)
+    if np.isfinite(length_s):
+        out["duration"] = np.array([length_s - missing_s, missing_s])
+    share = _tracked(recording)
+    if share is not None:
+        out["tracked"] = np.array([100 * share])
+    return out
+
+
+def _over_noise(series: xr.DataArray) -> np.ndarray:
+    """Return the sd of each trace over that of white noise with the same differences."""
+    noise = series.diff("time").std("time").values / np.sqrt(2)
+    sd = series.std("time").values
+    return np.divide(sd, noise, out=np.full(len(sd), np.nan), where=noise > 0)
 
 
 def _strip(axes: Axes, row: int, values: np.ndarray) -> None:
@@ -68,22 +102,6 @@ def _strip(axes: Axes, row: int, values: np.ndarray) -> None:
     spread = np.resize([0, 0.15, -0.15], len(values)) if len(values) > 1 else np.zeros(1)
     axes.plot(values, row + spread, "o", color=INK, markersize=2.5, alpha=0.6, linewidth=0)
     axes.vlines(np.median(values), row - 0.3, row + 0.3, color="black", linewidth=1.2)
-
-
-def _duration_s(recording: xr.DataTree) -> tuple[float, float]:
-    """Return the length of the session, and how much of it is missing, in seconds."""
-    if "counts" not in recording.children:
-        return float("nan"), 0.0
-    counts = recording["counts"].to_dataset()
-    bin_s = float(counts["spike_count"].attrs["bin_width_s"])
-    time = counts["time"].values
-    if not len(time):
-        return 0.0, 0.0
-    length_s = float(time[-1] - time[0]) + bin_s
-    observed = len(time)
-    if "observed" in counts:
-        observed = int(counts["observed"].sum())
-    return length_s, max(length_s - observed * bin_s, 0.0)
 
 
 def _spikes(recording: xr.DataTree) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import pandas as pd
-import xarray as xr
 
 from neuropipe.results import RunResults
 
-COLUMNS = ("session", "units", "spikes", "duration_s", "trials", "missing_share")
+COLUMNS = ("session", "node", "units", "spikes", "duration_s", "trials", "missing_share")
 
 
 def table(results: RunResults) -> pd.DataFrame:
-    """Recordings of the run as the models saw them: units and spikes in the binned counts,
-    duration from the first bin to the last, trials, and the share of that duration in which
-    nothing was recorded.
+    """Recordings of the run as the models saw them: the node that was looked at, its units
+    (neurons, regions, voxels or channels), spikes where it holds binned counts, duration from
+    the first sample to the last, trials, and the share of that duration in which nothing was
+    recorded.
 
     Parameters
     ----------
     results : RunResults
-        `recordings` with a node ``counts``, summed lazily.
+        `recordings`; counts are summed lazily, traces are not read.
     """
-    rows = [_row(session, recording) for session, recording in results.recordings.items()]
+    rows = [_row(results, session) for session in results.recordings]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(session: str, recording: xr.DataTree) -> dict[str, object]:
+def _row(results: RunResults, session: str) -> dict[str, object]:
+    recording = results.recordings[session]
     n_trials = recording["trials"].sizes.get("trial", 0) if "trials" in recording.children else 0
     row: dict[str, object] = {"session": session, "trials": n_trials}
-    if "counts" not in recording.children:
+    series = results.series(session)
+    if series is None:
         return row
-    counts = recording["counts"].to_dataset()
-    spike_count, time = counts["spike_count"], counts["time"].values
-    bin_s = float(spike_count.attrs["bin_width_s"])
-    duration_s = float(time[-1] - time[0]) + bin_s if len(time) else 0.0
-    observed = int(counts["observed"].sum()) if "observed" in counts else len(time)
-    missing = max(1 - observed * bin_s / duration_s, 0.0) if duration_s else float("nan")
+    duration_s, missing_s = results.extent_s(session)
+    missing = missing_s / duration_s if duration_s else float("nan")
+    if series.name == "spike_count":
+        row["spikes"] = int(series.sum())
     return row | {
-        "units": spike_count.sizes["unit"],
-        "spikes": int(spike_count.sum()),
+        "node": series.attrs["node"],
+        "units": series.shape[1],
         "duration_s": duration_s,
         "missing_share": missing if missing > 1e-9 else 0.0,
     }

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import xarray as xr
 from made_run import BIN_S, made_run
 
 from neuropipe.figures.fits import numbered_as_first_fold, truth_of_fitted
-from neuropipe.figures.recording_overview import _duration_s, _spikes
+from neuropipe.figures.recording_overview import _measures, _spikes
 from neuropipe.figures.state_properties import dwells
 from neuropipe.figures.stretch import Stretch, representative
 
@@ -79,5 +81,34 @@ def test_short_intervals_are_counted_across_blocks(monkeypatch):
 
 def test_duration_counts_missing_time():
     run = made_run(n_bins=2000, n_sessions=1)
-    length_s, missing_s = _duration_s(run.recordings["session-1"])
+    length_s, missing_s = run.extent_s("session-1")
     np.testing.assert_allclose([length_s, missing_s], [100.0, 5.0])
+
+
+def test_recordings_of_traces_are_told_by_what_they_hold():
+    rng = np.random.default_rng(0)
+    time = np.delete(np.arange(400) * 0.5, slice(100, 120))
+    slow = np.sin(np.arange(380) / 20)[:, None] + [0.0, 1.0, 2.0]
+    calcium = xr.Dataset(
+        {
+            "fluorescence": (("time", "roi"), slow, {"units": "1"}),
+            "dff": (("time", "roi"), rng.normal(size=slow.shape), {"units": "1"}),
+        },
+        {"time": ("time", time, {"units": "s"})},
+    )
+    run = made_run(n_bins=500, n_sessions=1)
+    recording = xr.DataTree.from_dict({"/calcium/cells": calcium, "/bold": calcium[["dff"]]})
+    run = dataclasses.replace(run, recordings={"a": recording, "b": xr.DataTree()})
+    assert run.series("a").attrs["node"] == "calcium/cells"
+    assert run.series("a").name == "dff"
+    assert run.series("b") is None
+    np.testing.assert_allclose(run.extent_s("a"), [200.0, 10.0])
+    measures = _measures(run, "a")
+    assert set(measures) == {"noise", "units", "duration"}
+    np.testing.assert_allclose(measures["noise"], 1, atol=0.15)
+    named = dataclasses.replace(run, settings={"parameters": {"observations": "bold"}})
+    assert named.series("a").attrs["node"] == "bold"
+    plain = dataclasses.replace(
+        run, recordings={"a": xr.DataTree.from_dict({"/calcium/cells": calcium[["fluorescence"]]})}
+    )
+    assert _measures(plain, "a")["noise"].min() > 10

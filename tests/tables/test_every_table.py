@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from made_run import made_run
 from scipy.stats import false_discovery_control, norm
 
@@ -174,6 +175,19 @@ def test_recordings_by_hand(full_run):
     np.testing.assert_allclose(row["duration_s"], 150.0)
     np.testing.assert_allclose(row["missing_share"], 100 / 3000)
     assert row["trials"] == 22
+
+
+def test_recordings_without_counts_are_there(full_run):
+    traces = xr.Dataset(
+        {"region_signal": (("time", "region"), np.zeros((50, 4)), {"units": "1"})},
+        {"time": ("time", np.arange(50) * 2.0, {"units": "s"})},
+    )
+    recordings = {"r": xr.DataTree.from_dict({"/regions": traces}), "none": xr.DataTree()}
+    table = resolve("recordings")(dataclasses.replace(full_run, recordings=recordings))
+    assert table["node"].tolist()[:1] == ["regions"]
+    assert table[["units", "duration_s", "missing_share"]].iloc[0].tolist() == [4, 100, 0]
+    assert table["spikes"].isna().all()
+    assert table.iloc[1].drop(["session", "trials"]).isna().all()
 
 
 def test_recovery_by_hand(full_run):
