@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -64,6 +65,7 @@ ELECTRODES: dict[str, tuple[str, str | None]] = {
     "z": ("z", None),
 }
 UNSTATED = "not stated"
+ROI_NAME = "roi_name"
 
 
 def units_of(text: str | None) -> str:
@@ -234,7 +236,11 @@ def calcium(series: RoiResponseSeries, source: Source, where: str, name: str) ->
             f"{len(rows)} regions of interest",
             f"{array.shape[1]}, one for each column of data",
         )
-    coords = {"roi": ("roi", np.asarray(series.rois.table.id[:])[rows], {"units": "1"})}
+    table = series.rois.table
+    coords: dict[str, Any] = {"roi": ("roi", np.asarray(table.id[:])[rows], {"units": "1"})}
+    if "roi_name" in table.colnames:  # as our own writer keeps names, which `id` cannot hold
+        names = source.table_column(table["roi_name"].data, f"{where}/rois")[rows]
+        coords["roi"] = ("roi", names.astype(object), {"units": ""})
     kind, attrs = ("dff", {"units": "1"}) if relative else ("fluorescence", {"units": units})
     time = clock(series, source, where)
     return _dataset(time, {kind: (("time", "roi"), array, attrs)}, coords)

@@ -13,6 +13,7 @@ from pynwb.event import EventsTable
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel
 
 from neuropipe.errors import SchemaError
+from neuropipe.io.nwb_series import ROI_NAME
 
 BLOCK_BYTES = 32 * 2**20
 PLACES = ("x", "y", "z")
@@ -141,9 +142,9 @@ def add_calcium(file: NWBFile, dataset: xr.Dataset, name: str) -> None:
     labels = dataset["roi"].values
     text = labels.dtype.kind in "OUT"
     if text:
-        plane.add_column("roi_name", "name of the region of interest")
+        plane.add_column(ROI_NAME, "name of the region of interest")
     for row, label in enumerate(labels):
-        extra = {"roi_name": str(label)} if text else {}
+        extra = {ROI_NAME: str(label)} if text else {}
         plane.add_roi(id=row if text else int(label), pixel_mask=[(0, 0, 0.0)], **extra)
     rois = plane.create_roi_table_region(f"rois of {name}", region=list(range(len(labels))))
     kinds: tuple[tuple[str, type], ...] = (("fluorescence", Fluorescence), ("dff", DfOverF))

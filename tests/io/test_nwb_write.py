@@ -37,6 +37,21 @@ def test_round_trip_keeps_values_units_times_and_labels(small_recording, tmp_pat
         assert back.attrs[name] == small_recording.attrs[name]
 
 
+def test_names_of_regions_of_interest_come_back(small_recording, tmp_path):
+    """Animals are matched by neuron names, so a name must not become a row number."""
+    named = small_recording.copy()
+    time = ("time", np.arange(4.0), {"units": "s"})
+    named["calcium/cells"] = xr.DataTree(
+        xr.Dataset(
+            {"dff": (("time", "roi"), np.ones((4, 2), np.float32), {"units": "1"})},
+            {"time": time, "roi": ("roi", np.array(["AWB", "ASEL"], object), {"units": ""})},
+        )
+    )
+    write_nwb(named, tmp_path / "named.nwb")
+    back = read(tmp_path / "named.nwb", dataset="d")
+    assert back["calcium/cells/roi"].values.tolist() == ["AWB", "ASEL"]
+
+
 def test_same_content_gives_same_bytes(small_recording, tmp_path):
     for name in ("a", "b"):
         write_nwb(small_recording, tmp_path / f"{name}.nwb", truth={"weights": np.eye(2)})
@@ -112,6 +127,9 @@ def series(draw):
     at = np.sort(draw(arrays(float, len(labels), elements=st.floats(0, 1e4))))
     place = draw(arrays(float, (3, width), elements=st.floats(-90, 90)))
     rois = draw(st.lists(st.integers(0, 99), min_size=width, max_size=width, unique=True))
+    named = draw(st.booleans())
+    roi = (np.array([f"N{i}" for i in rois], object), {"units": ""})
+    roi = roi if named else (np.array(rois), {"units": "1"})
     return xr.DataTree.from_dict({
         "/": xr.Dataset(attrs={"dataset": "d", "subject": "m", "session": "s"}),
         "/ephys/lfp": xr.Dataset(
@@ -129,7 +147,7 @@ def series(draw):
         "/calcium/cells": xr.Dataset(
             {draw(st.sampled_from(["dff", "fluorescence"])): (("time", "roi"), data,
                                                               {"units": "1"})},
-            {"time": ramp(n, rate_hz, start_s), "roi": ("roi", np.array(rois), {"units": "1"})},
+            {"time": ramp(n, rate_hz, start_s), "roi": ("roi", *roi)},
         ),
         "/events/notes": xr.Dataset(
             {
