@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from planted_groups import animals, found_by
+from planted_groups import animals, cosines, found_by
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from neuropipe.batching.derivatives import derivative
 from neuropipe.batching.windows import attach_windows
+from neuropipe.communities.consensus import agreement
 from neuropipe.errors import DataError, NotFittedError
+from neuropipe.io.nwb import read
+from neuropipe.io.nwb_write import write_nwb
 from neuropipe.metrics import congruence
 from neuropipe.models.ntf_connectome import nulls, rank
 from neuropipe.models.ntf_connectome.affinity import all_pairs, energy
@@ -28,6 +31,8 @@ from neuropipe.models.ntf_connectome.model import (
     random_start,
     sweep,
 )
+from neuropipe.models.ntf_connectome.motifs import motif_labels
+from neuropipe.training.checkpoint import Checkpoint
 
 QUICK = {"communities": "none", "tolerance": 1e-5}
 FORMS = ("geo", "prod", "min", "minpos")
@@ -469,6 +474,63 @@ def test_neurons_that_share_no_animal_have_no_affinity():
     assert np.isnan(affinity[:, 0, 11]).all()
     assert np.isfinite(affinity[:, 5, :]).all()
     assert np.isfinite(p["membership"]).all()
+
+
+def test_communities_of_a_component_are_its_planted_group(planted):
+    _, truth, model = planted
+    affinity = model.parameters_["affinity"].values
+    member = truth["member"].values
+    i, j = np.triu_indices(40, 1)
+    pairs = (member[:, i] & member[:, j]).astype(float)
+    alike = cosines(pairs, affinity[:, i, j])
+    group, component = np.unravel_index(int(np.argmax(alike)), alike.shape)
+    for how in ("sbm", "consensus"):
+        (labels,) = motif_labels(affinity[[component]], Config(communities=how), seed=0)
+        score = max(
+            agreement(member[group].astype(int), (labels == k).astype(int))["ari"]
+            for k in np.unique(labels)
+        )
+        assert score > (0.7 if how == "sbm" else 0.0)
+
+
+def test_a_killed_fit_resumes_to_the_same_numbers(tmp_path, monkeypatch):
+    recordings, _ = animals(8, n_animals=2, n_units=10, n_groups=2)
+    settings = {"rank": (2, 3), "n_restarts": 2, "held_out_repeats": 1, **QUICK}
+    whole = NTFConnectome(**settings).fit(recordings, seed=2)
+    monkeypatch.setattr("neuropipe.training.checkpoint.Checkpoint.put", killed_after(25))
+    with pytest.raises(KeyboardInterrupt):
+        NTFConnectome(**settings).fit(recordings, seed=2, checkpoint=tmp_path / "c.pt")
+    monkeypatch.undo()
+    again = NTFConnectome(**settings).fit(recordings, seed=2, checkpoint=tmp_path / "c.pt")
+    xr.testing.assert_identical(again.parameters_, whole.parameters_)
+    xr.testing.assert_identical(again.history_, whole.history_)
+
+
+def killed_after(n: int):
+    """Return a `Checkpoint.put` that writes every state, and stops the fit at the n-th."""
+    put, calls = Checkpoint.put, []
+
+    def stop(self, stage, state, *, done=False):
+        calls.append(stage)
+        if len(calls) > n:
+            raise KeyboardInterrupt
+        self.every_s = 0.0
+        put(self, stage, state, done=done)
+
+    return stop
+
+
+def test_sessions_from_real_files_match_by_name(tmp_path):
+    recordings, truth = animals(2, missing=0.3, n_animals=3, n_units=20, n_groups=2)
+    back = []
+    for n, recording in enumerate(recordings):
+        write_nwb(recording, tmp_path / f"{n}.nwb")
+        back.append(read(tmp_path / f"{n}.nwb", dataset="d", subject=f"planted{n + 1}",
+                         session=recording.attrs["session"]))  # fmt: skip
+    settings = {"rank": 2, "n_restarts": 1, "max_sweeps": 5, **QUICK}
+    whole, again = (NTFConnectome(**settings).fit(r, seed=0) for r in (recordings, back))
+    assert list(again.parameters_["unit"].values) == list(truth["unit"].values)
+    np.testing.assert_allclose(again.parameters_["affinity"], whole.parameters_["affinity"])
 
 
 def test_impossible_settings_are_refused():
