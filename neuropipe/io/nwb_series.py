@@ -238,8 +238,8 @@ def calcium(series: RoiResponseSeries, source: Source, where: str, name: str) ->
         )
     table = series.rois.table
     coords: dict[str, Any] = {"roi": ("roi", np.asarray(table.id[:])[rows], {"units": "1"})}
-    if "roi_name" in table.colnames:  # as our own writer keeps names, which `id` cannot hold
-        names = source.table_column(table["roi_name"].data, f"{where}/rois")[rows]
+    if ROI_NAME in table.colnames:  # the same neuron has the same name in every animal
+        names = source.table_column(table[ROI_NAME].data, f"{where}/rois")[rows]
         coords["roi"] = ("roi", names.astype(object), {"units": ""})
     kind, attrs = ("dff", {"units": "1"}) if relative else ("fluorescence", {"units": units})
     time = clock(series, source, where)
