@@ -11,21 +11,28 @@ from neuropipe.figures.style import drawn, new_figure, state_colors, whole_ticks
 from neuropipe.results import RunResults
 
 CROSS = "#c00000"
+SCREENINGS = (
+    ("screen_objective", "screen_step", "screening step"),
+    ("restart_objective", "step", "step of all starts"),
+)
 
 
 @drawn
 def plot(results: RunResults) -> Figure:
-    """Course of the model's fits, one colour a fold. Left: the random restarts that were screened
-    against each other on a part of the training data, one line each; the best one is continued.
-    Middle: its objective on all training data; a filled circle ends a fit that met its criterion
-    of convergence, a red cross one that did not. Right: the distance to the best value that the
-    fold reached, on a logarithmic scale. Baselines that did not converge are named below.
+    """Course of the model's fits, one colour a fold. Left: all random starts, one line each, where
+    they were kept: screened against each other on a part of the training data, after which the
+    best one was continued, or each fitted to its end. Middle: the objective of the best start on
+    all training data, a log-likelihood that rises or an error that falls; a filled circle ends a
+    fit that met its criterion of convergence, a red cross one that did not. Right: the distance
+    to the best value that the fold reached, on a logarithmic scale. Baselines that did not
+    converge are named below.
 
     Parameters
     ----------
     results : RunResults
         `history` with ``objective (step)``, or ``(restart, step)``, the attr ``converged``, and
-        perhaps ``screen_objective (restart, screen_step)``.
+        perhaps ``screen_objective (restart, screen_step)`` or ``restart_objective (restart,
+        step)``.
     """
     fits = {
         fold: history
@@ -40,14 +47,14 @@ def plot(results: RunResults) -> Figure:
     _draw_screening(screen, fits, colors)
     for color, (fold, history) in zip(colors, fits.items(), strict=True):
         lines = _lines(history["objective"])
-        best = np.nanmax(lines) if np.isfinite(lines).any() else np.nan
+        best = _best(lines)
         for number, line in enumerate(lines):
             step = np.flatnonzero(np.isfinite(line))
             if not len(step):
                 continue
             label = f"fold {fold}" if number == 0 else None
             course.plot(step, line[step], color=color, label=label, alpha=0.9)
-            below = best - line[step]
+            below = np.abs(best - line[step])
             shown = below > 1e-9 * abs(best)  # less is rounding
             distance.plot(step[shown], below[shown], ".-", color=color, alpha=0.9, markersize=3)
         step = np.flatnonzero(np.isfinite(lines).any(axis=0))
@@ -58,7 +65,8 @@ def plot(results: RunResults) -> Figure:
                 if converged
                 else {"marker": "X", "color": CROSS, "zorder": 4}
             )
-            end = np.nanmax(lines[:, step[-1]])
+            ends = lines[:, step[-1]]
+            end = ends[np.nanargmin(np.abs(ends - best))]
             course.plot(step[-1], end, markersize=5, linestyle="none", **mark)
     units = str(next(iter(fits.values()))["objective"].attrs.get("units", "nats"))
     course.set(xlabel="step", ylabel=with_units("objective", units))
@@ -89,22 +97,34 @@ def plot(results: RunResults) -> Figure:
 
 def _draw_screening(axes, fits: dict[int, xr.Dataset], colors: list) -> None:
     """Draw every restart of every fold, as far as they were kept."""
-    for color, history in zip(colors, fits.values(), strict=True):
-        if "screen_objective" in history:
-            lines = history["screen_objective"].transpose("screen_step", "restart").values
-            axes.plot(lines, color=color, alpha=0.6, linewidth=0.8)
+    for name, step, title in SCREENINGS:
+        for color, history in zip(colors, fits.values(), strict=True):
+            if name in history:
+                lines = history[name].transpose(step, "restart")
+                axes.plot(lines.values, color=color, alpha=0.6, linewidth=0.8)
+                units = str(lines.attrs.get("units", "nats/bin"))
+                axes.set(xlabel=title, ylabel=with_units("objective", units))
     if axes.lines:
-        axes.set(xlabel="screening step", ylabel=with_units("objective", "nats/bin"))
         whole_ticks(axes)
         return
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "no restarts\nwere screened", ha="center", va="center",
+    axes.text(0.5, 0.5, "no further starts\nwere kept", ha="center", va="center",
               transform=axes.transAxes)  # fmt: skip
 
 
 def _lines(objective: xr.DataArray) -> np.ndarray:
     """Return the objective as (restart, step)."""
     return np.atleast_2d(objective.transpose(..., "step").values.astype(float))
+
+
+def _best(lines: np.ndarray) -> float:
+    """Return the largest objective of a log-likelihood, the smallest of an error that falls."""
+    known = lines[np.isfinite(lines)]
+    if not len(known):
+        return float("nan")
+    course = lines[np.isfinite(lines).any(axis=1)][0]
+    course = course[np.isfinite(course)]
+    return float(known.min() if course[-1] < course[0] else known.max())
 
 
 def _unfinished_baselines(results: RunResults) -> list[str]:

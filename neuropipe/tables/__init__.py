@@ -12,12 +12,20 @@ TABLES: dict[str, str] = {
     "edges": "neuropipe.tables.edges:table",
     "recordings": "neuropipe.tables.recordings:table",
     "recovery": "neuropipe.tables.recovery:table",
+    "components": "neuropipe.tables.components:table",
+    "communities": "neuropipe.tables.communities:table",
+    "null_test": "neuropipe.tables.null_test:table",
+    "group_recovery": "neuropipe.tables.group_recovery:table",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
     "states": ("hmm_glm",),
     "edges": ("hmm_glm",),
     "recovery": ("hmm_glm",),
+    "components": ("ntf_connectome",),
+    "communities": ("ntf_connectome",),
+    "null_test": ("ntf_connectome",),
+    "group_recovery": ("ntf_connectome",),
 }
 
 

@@ -3,4 +3,4 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "figures"))  # made_run, shared with the figures
+sys.path.append(str(Path(__file__).parents[1] / "figures"))  # made runs, shared with the figures

@@ -79,6 +79,16 @@ REFUSALS = {
     "runs.states.baselines": (["poison_glm"], "did you mean 'poisson_glm'?"),
     "runs.states.figures": (["convergance"], "did you mean 'convergence'?"),
     "runs.states.tables": (["score"], "did you mean 'scores'?"),
+    "runs.states": (
+        {
+            "model": "hmm_glm",
+            "dataset": "tiny",
+            "seed": 1,
+            "tables": ["null_test"],
+            "split": {"by": "block", "folds": 2, "window_s": 10.0},
+        },
+        "table 'null_test' is of ntf_connectome and does not suit hmm_glm",
+    ),
     "datasets.tiny.preprocess": (
         [{"step": "bin_spikes", "bin_widht_s": 0.02}],
         "datasets.tiny.preprocess: step 0, bin_spikes: unknown parameter 'bin_widht_s'",
