@@ -176,6 +176,8 @@ def _node(name: str, node: Node, place: Place) -> xr.Dataset:
     for key, column in node.coords.items():
         own = _coord_var(key, column, catalogue, [*variables.values()])
         coords[key] = table_arrays.variable(key, column, own, place)
+    for dim in node.numbered:
+        coords[dim] = _numbered(dim, variables, place)
     _agree({**variables, **coords}, place)
     attrs: dict[str, Any] = {}
     if signal:
@@ -184,6 +186,17 @@ def _node(name: str, node: Node, place: Place) -> xr.Dataset:
         if rate_hz is not None:
             attrs["sampling_rate_hz"] = rate_hz
     return lazy_indexed(xr.Dataset(variables, xr.Coordinates(coords, indexes={}), attrs))
+
+
+def _numbered(dim: str, variables: Mapping[str, xr.Variable], place: Place) -> xr.Variable:
+    """Return names 1, 2, ... along a dim."""
+    sizes = {d: n for made in variables.values() for d, n in made.sizes.items()}
+    if dim not in sizes:
+        raise ConfigError(
+            f"{place}: numbered: found {dim!r}, expected a dim of {', '.join(map(str, sizes))}"
+        )
+    names = np.array([str(i + 1) for i in range(sizes[dim])], dtype=object)
+    return xr.Variable(dim, names, {"units": ""})
 
 
 def _any(row: str) -> Var:

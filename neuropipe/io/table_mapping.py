@@ -51,7 +51,8 @@ class Node(_Declared):
 
     One of `rate_hz` (a number), `rate` (an array that holds it) and `time` (an array of times)
     says the clock of a node of signals. Node `spikes` takes `unit` and `time`, or `trains`, a
-    MATLAB cell with one vector of times a unit.
+    MATLAB cell with one vector of times a unit. Names along the dims of `numbered` are 1, 2, ...
+    where the file has none.
     """
 
     file: str = ""
@@ -65,6 +66,7 @@ class Node(_Declared):
     offset: float = Field(default=0.0, allow_inf_nan=False)
     variables: dict[str, Column] = Field(default_factory=dict)
     coords: dict[str, Column] = Field(default_factory=dict)
+    numbered: tuple[str, ...] = ()
     rate_hz: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     rate: str = ""
     time: Column | None = None
@@ -189,10 +191,11 @@ def _inconsistent(name: str, node: Node) -> list[str]:
     missing = [
         key
         for key, var in catalogue.items()
-        if not var.optional and key not in ("time", *columns, *node.coords)
+        if not var.optional and key not in ("time", *columns, *node.coords, *node.numbered)
     ]
     if missing:
-        faults.append(f"the catalogue wants {', '.join(missing)} as well; declare its array")
+        faults.append(f"the catalogue wants {', '.join(missing)} as well; declare its array, "
+                      "or name it under numbered")  # fmt: skip
     return faults
 
 

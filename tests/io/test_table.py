@@ -277,3 +277,15 @@ def test_a_songbird_by_mapping_only(shared_data, tmp_path):
     assert recording["spikes"].sizes["spike"] == len(text) == 3336
     assert text[:, 1].max() <= 22.2
     write(recording, tmp_path / "a.zarr")
+
+
+def test_names_that_the_file_lacks_are_numbers(tmp_path):
+    path = mat5(tmp_path / "a.mat")
+    signal = {"variable": "region_signal", "array": "NEURAL", "dims": ["region", "time"],
+              "units": "1", "rate_hz": 1.0}  # fmt: skip
+    with pytest.raises(ConfigError, match="region as well; declare its array, or name it under"):
+        read(path, nodes={"regions": signal})
+    with pytest.raises(ConfigError, match="numbered: found 'regio', expected a dim of"):
+        read(path, nodes={"regions": {**signal, "numbered": ["region", "regio"]}})
+    recording = read(path, nodes={"regions": {**signal, "numbered": ["region"]}})
+    assert recording["regions/region"].values.tolist() == ["1", "2", "3"]
