@@ -16,6 +16,12 @@ FIGURES: dict[str, str] = {
     "state_properties": "neuropipe.figures.state_properties:plot",
     "state_number": "neuropipe.figures.state_number:plot",
     "recording_overview": "neuropipe.figures.recording_overview:plot",
+    "component_activations": "neuropipe.figures.component_activations:plot",
+    "animal_loadings": "neuropipe.figures.animal_loadings:plot",
+    "motif_graphs": "neuropipe.figures.motif_graphs:plot",
+    "community_matrices": "neuropipe.figures.community_matrices:plot",
+    "rank_choice": "neuropipe.figures.rank_choice:plot",
+    "restart_stability": "neuropipe.figures.restart_stability:plot",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -25,6 +31,12 @@ MODELS: dict[str, tuple[str, ...]] = {
     "history_filters": ("hmm_glm",),
     "state_properties": ("hmm_glm",),
     "state_number": ("hmm_glm",),
+    "component_activations": ("ntf_connectome",),
+    "animal_loadings": ("ntf_connectome",),
+    "motif_graphs": ("ntf_connectome",),
+    "community_matrices": ("ntf_connectome",),
+    "rank_choice": ("ntf_connectome",),
+    "restart_stability": ("ntf_connectome",),
 }
 
 

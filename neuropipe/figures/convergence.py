@@ -67,7 +67,7 @@ def plot(results: RunResults) -> Figure:
             )
             ends = lines[:, step[-1]]
             end = ends[np.nanargmin(np.abs(ends - best))]
-            course.plot(step[-1], end, markersize=5, linestyle="none", **mark)
+            course.plot(step[-1], end, markersize=5, linestyle="none", clip_on=False, **mark)
     units = str(next(iter(fits.values()))["objective"].attrs.get("units", "nats"))
     course.set(xlabel="step", ylabel=with_units("objective", units))
     course.ticklabel_format(axis="y", useOffset=False)
