@@ -41,8 +41,8 @@ def test_every_kind_of_result_can_be_asked_for(work):
         "results/table/states/edges.tsv",
         "results/report/index.html",
     )
-    assert jobs == {"fetch": 1, "ingest": 1, "preprocess": 1, "split": 1, "fit": 6, "score": 6,
-                    "transform": 2, "figure": 3, "table": 3, "report": 1}  # fmt: skip
+    assert jobs == {"fetch": 1, "ingest": 1, "preprocess": 1, "quality": 1, "split": 1, "fit": 6,
+                    "score": 6, "transform": 2, "figure": 3, "table": 3, "report": 1}  # fmt: skip
 
 
 def test_the_report_has_its_tables_whatever_a_run_asks_for(work, tiny_study):
