@@ -220,6 +220,28 @@ def test_verdict_in_plain_words(scores, expected, tmp_path):
     page_of(a_study(run), tmp_path)
 
 
+def test_explained_variance_is_preferred_where_there_are_no_spikes(tmp_path):
+    other = score_rows(5.0, 6.0).assign(metric="a_first_one")
+    rows = score_rows(0.5, 0.4, 0.05, 0.2).assign(metric="explained_variance", units="1")
+    names = {"hmm_glm": "ntf_connectome", "poisson_glm": "plain_cp"}
+    rows["estimator"] = rows["estimator"].map(names)
+    run = a_run(
+        model="ntf_connectome",
+        scores=pd.concat([other, rows]),
+        converged={"ntf_connectome": (True,), "plain_cp": (True,)},
+        recordings=pd.DataFrame({"session": ["s"], "units": [9], "spikes": [np.nan]}),
+    )
+    said = words.verdict(run)
+    assert "NTF connectome reached 0.5 of explained variance" in said
+    assert "0.1 of explained variance more than the best baseline, plain CP" in said
+    assert words.warnings(run) == []
+    assert words.score_tables(run)[1][0] == "explained variance (dimensionless)"
+    text = Page(page_of(a_study(run), tmp_path)).text
+    for part in ("dyballa2024dynamic", "kossaifi2019tensorly", "what an animal does not show"):
+        assert part in text
+    assert "allen2014tracking" not in text
+
+
 def test_summary_says_what_was_left_out():
     study = a_study(skipped=(report.Skipped("arena", "its index could not be reached."),))
     assert "Left out: arena (its index could not be reached)." in words.summary(study)

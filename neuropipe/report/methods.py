@@ -64,6 +64,35 @@ REFERENCES = {
   year    = {2014},
   doi     = {10.3389/fninf.2014.00014}
 }""",
+    "dyballa2024dynamic": """@inproceedings{dyballa2024dynamic,
+  title     = {Learning dynamic representations of the functional connectome in neurobiological
+               networks},
+  author    = {Dyballa, Luciano and Lang, Samuel and Haslund-Gourley, Alexandra and
+               Yemini, Eviatar and Zucker, Steven W.},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024},
+  note      = {arXiv:2402.14102}
+}""",
+    "kossaifi2019tensorly": """@article{kossaifi2019tensorly,
+  title   = {{TensorLy}: Tensor Learning in {Python}},
+  author  = {Kossaifi, Jean and Panagakis, Yannis and Anandkumar, Anima and Pantic, Maja},
+  journal = {Journal of Machine Learning Research},
+  volume  = {20},
+  number  = {26},
+  pages   = {1--6},
+  year    = {2019}
+}""",
+    "allen2014tracking": """@article{allen2014tracking,
+  title   = {Tracking whole-brain connectivity dynamics in the resting state},
+  author  = {Allen, Elena A. and Damaraju, Eswar and Plis, Sergey M. and Erhardt, Erik B. and
+             Eichele, Tom and Calhoun, Vince D.},
+  journal = {Cerebral Cortex},
+  volume  = {24},
+  number  = {3},
+  pages   = {663--676},
+  year    = {2014},
+  doi     = {10.1093/cercor/bhs352}
+}""",
     "benjamini1995fdr": """@article{benjamini1995fdr,
   title   = {Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple
              Testing},
@@ -98,12 +127,33 @@ MODELS = {
         "recursion, and parameters from expectation maximisation over all training windows "
         "(Li et al. 2024; the setting `prior` names what ties the weights of the states).",
     ),
+    "ntf_connectome": (
+        "dyballa2024dynamic",
+        "The NTF connectome gives every pair of neurons an affinity at each time in each animal, "
+        "large where both traces change together, and splits the tensor of times, animals and "
+        "pairs into non-negative components, each a pattern of pairs, a course of activation and "
+        "a loading of every animal; communities are found in the graph of each pattern (Dyballa "
+        "et al. 2024). The authors' exact affinity is not public; the setting `affinity` names "
+        "the form that was used. Neurons are matched over animals by name, and what an animal "
+        "does not show is missing, not zero. Of several random starts the best was kept. For "
+        "scores, patterns and loadings are held and the activations of the held-out windows are "
+        "refitted there, for the model and its baselines alike, so the explained variance tells "
+        "whether patterns carry over to new data; it also rises with the number of patterns.",
+    ),
 }
 BASELINES = {
     "homogeneous_rate": "a constant rate for each unit",
     "poisson_glm": "a Poisson regression on the past counts without hidden states",
     "gaussian_glm": "the same regression with a Gaussian prior on its weights",
     "poisson_hmm": "a hidden Markov model with constant rates in each state",
+    "plain_cp": "non-negative CP of the same tensor from one start, missing entries as zeros "
+    "(TensorLy, Kossaifi et al. 2019)",
+    "static_correlation": "one pattern, the positive part of each pair's correlation",
+    "windowed_correlation": "sliding correlations in states by k-means (Allen et al. 2014)",
+}
+BASELINE_REFERENCES = {
+    "plain_cp": "kossaifi2019tensorly",
+    "windowed_correlation": "allen2014tracking",
 }
 
 
@@ -120,7 +170,7 @@ def methods(study: StudyReport) -> list[str]:
     out += [MODELS[model][1] for model in _models(study) if model in MODELS]
     if not study.runs:
         return out
-    used = [name for name in BASELINES if any(name in run.converged for run in study.runs)]
+    used = _baselines(study)
     if used:
         meanings = "; ".join(f"{spoken(name)}, {BASELINES[name]}" for name in used)
         out.append(f"Baselines: {meanings}.")
@@ -159,6 +209,10 @@ def _models(study: StudyReport) -> list[str]:
     return list(dict.fromkeys(run.model for run in study.runs))
 
 
+def _baselines(study: StudyReport) -> list[str]:
+    return [name for name in BASELINES if any(name in run.converged for run in study.runs)]
+
+
 def _has_edges(study: StudyReport) -> bool:
     return any(
         "q_value" in table.frame and len(table.frame) for run in study.runs for table in run.tables
@@ -168,6 +222,7 @@ def _has_edges(study: StudyReport) -> bool:
 def references(study: StudyReport) -> str:
     """Return the BibTeX entries of models, formats, tests and data sets that the study used."""
     keys = [MODELS[model][0] for model in _models(study) if model in MODELS]
+    keys += [BASELINE_REFERENCES[b] for b in _baselines(study) if b in BASELINE_REFERENCES]
     keys += [key for name in _readers(study) for key in READERS[name][0]]
     if _has_edges(study):
         keys.append("benjamini1995fdr")

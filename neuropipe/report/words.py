@@ -7,7 +7,7 @@ import pandas as pd
 
 from neuropipe.report.study import Quality, RunReport, StudyReport
 
-PREFERRED_METRIC = "bits_per_spike"
+PREFERRED_METRICS = ("bits_per_spike", "explained_variance")
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
@@ -20,6 +20,8 @@ NAMES = {
     "poisson_glm": "Poisson GLM",
     "gaussian_glm": "GLM with a Gaussian prior",
     "poisson_hmm": "Poisson HMM",
+    "ntf_connectome": "NTF connectome",
+    "plain_cp": "plain CP",
 }
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm"}
 
@@ -50,7 +52,7 @@ def _plural(count: int, thing: str) -> str:
 
 def _main_scores(run: RunReport) -> pd.DataFrame:
     metrics = list(run.scores["metric"])
-    metric = PREFERRED_METRIC if PREFERRED_METRIC in metrics else next(iter(metrics), None)
+    metric = next((name for name in (*PREFERRED_METRICS, *metrics) if name in metrics), None)
     return run.scores[run.scores["metric"] == metric].set_index("role")
 
 
@@ -60,11 +62,18 @@ def _interval(row: pd.Series, low: str, high: str) -> str:
     return f" (95% interval {number(row[low])} to {number(row[high])})"
 
 
+def _amount(value: float, row: pd.Series) -> str:
+    """Return a score with its units; a pure number with what it is."""
+    units = "of " + spoken(str(row["metric"])) if str(row["units"]) == "1" else row["units"]
+    return f"{number(value)} {units}"
+
+
 def score_tables(run: RunReport) -> list[tuple[str, pd.DataFrame]]:
     """Return, for each metric, its heading and a table that reads well, intervals in brackets."""
     out = []
     for metric, rows in run.scores.groupby("metric", sort=False):
-        heading_of = f"{spoken(str(metric))} ({rows['units'].iloc[0]})"
+        units = str(rows["units"].iloc[0])
+        heading_of = f"{spoken(str(metric))} ({'dimensionless' if units == '1' else units})"
         table = pd.DataFrame(
             {
                 "estimator": rows["estimator"].map(spoken),
@@ -95,7 +104,7 @@ def verdict(run: RunReport) -> str:
         return f"In {where}, {model} has no finite held-out score."
     own = scores.loc["model"]
     reached = (
-        f"In {where}, {model} reached {number(own['mean'])} {own['units']}"
+        f"In {where}, {model} reached {_amount(own['mean'], own)}"
         f"{_interval(own, 'ci_low', 'ci_high')} on held-out data"
     )
     if "best baseline" not in scores.index:
@@ -106,7 +115,7 @@ def verdict(run: RunReport) -> str:
     )
     if not np.isfinite(gain):
         return f"{reached}; it shares no fold with its baselines."
-    amount = f"{number(abs(gain))} {best['units']}"
+    amount = _amount(abs(gain), best)
     baseline = f"the best baseline, {spoken(str(best['estimator']))}"
     sure = np.isfinite(low) and (low > 0 or high < 0)
     direction = "more" if gain > 0 else "less"
