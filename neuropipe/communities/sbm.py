@@ -9,6 +9,7 @@ import numpy as np
 
 from neuropipe.communities.block_costs import partition_prior
 from neuropipe.communities.block_state import BlockModel, BlockState, of_blocks, of_weights
+from neuropipe.communities.modularity import modularity
 from neuropipe.communities.partition import Partition, by_size, checked_weights
 from neuropipe.communities.search import descend, merge_split, starts
 from neuropipe.errors import ConfigError
@@ -44,7 +45,8 @@ def fit_sbm(
     n_sweeps : int
         Passes over all nodes at each number of blocks, at most.
     n_restarts : int
-        Independent starts; the shortest description is kept.
+        Independent starts from fine partitions; one more starts from communities by modularity.
+        The shortest description is kept.
     seed : int
 
     Returns
@@ -174,9 +176,13 @@ def _search(
             + hierarchy(state, rng)[0]
         )
 
+    fines = [starts(model, rng, min(most, _FINEST), start) for start in range(n_restarts)]
+    # large graphs with weak blocks: merging from fine blocks gets stuck, modularity does not
+    by_modularity = modularity(model.values[1], n_restarts=1, seed=int(rng.integers(2**31))).labels
+    if 1 < by_modularity.max() + 1 <= most:
+        fines.append(by_modularity)
     ends = []
-    for start in range(n_restarts):
-        fine = starts(model, rng, min(most, _FINEST), start)
+    for fine in fines:
         path = descend(model, fine, rng, n_sweeps=n_sweeps)
         if nested:
             path = [
