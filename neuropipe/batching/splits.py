@@ -14,6 +14,9 @@ from neuropipe.schema import Recording
 
 Windows = dict[str, list[list[float]]]
 
+# Whose clock says how long a session is, the first that it has.
+FAMILIES = ("counts", "calcium", "regions", "bold", "ieeg", "ephys")
+
 
 def make_splits(
     recordings: Mapping[str, Recording],
@@ -31,7 +34,7 @@ def make_splits(
     ----------
     recordings : mapping of session to DataTree
         Prepared recordings with node `trials`, which ``by="trial"`` needs, or with node `counts`
-        (else ``calcium/<series>`` or ``ephys/<series>``), whose extent is cut to windows.
+        (else calcium, regions, bold, ieeg or ephys), whose extent is cut to windows.
     by : {"trial", "block", "session", "subject"}
         What is held out together.
     folds : int
@@ -123,12 +126,13 @@ def check_splits(splits: Mapping[str, Any]) -> None:
 
 def _extent(recording: Recording) -> tuple[float, float]:
     session = recording.attrs.get("session")
-    clocks = ["counts"] if "counts" in recording.children else [
-        f"{family}/{name}"
-        for family in ("calcium", "ephys")
-        if family in recording.children
-        for name in sorted(recording[family].children)
-    ]  # fmt: skip
+    present = [group.lstrip("/") for group in recording.groups if recording[group].variables]
+    clocks = [
+        node
+        for family in FAMILIES
+        for node in sorted(present)
+        if node.split("/")[0] == family and "time" in recording[node].to_dataset().variables
+    ]
     if not clocks:
         raise DataError(
             f"session {session}: nothing to cut windows from; it has "
