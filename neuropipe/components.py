@@ -9,6 +9,8 @@ from scipy.stats import rankdata
 from neuropipe.metrics import congruence
 from neuropipe.results import RunResults
 
+MOST_MATCHED = 1000
+
 
 def component_fits(results: RunResults) -> dict[int, xr.Dataset]:
     """Return the model's parameters by fold, in order, where they have components."""
@@ -62,6 +64,8 @@ def pair_values(parameters: xr.Dataset, units: np.ndarray) -> np.ndarray:
 def matched(first: xr.Dataset, other: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Match the components of another fit by their patterns over the units that both have.
 
+    Of more than 1,000 units an even part is compared, which settles which is which as well.
+
     Returns
     -------
     similarity : (component of `first`,)
@@ -71,6 +75,7 @@ def matched(first: xr.Dataset, other: xr.Dataset) -> tuple[np.ndarray, np.ndarra
     """
     known = {str(u) for u in other["unit"].values}
     units = np.array([u for u in first["unit"].values if str(u) in known], dtype=object)
+    units = units[:: max(-(-len(units) // MOST_MATCHED), 1)]
     if len(units) < 2:
         n = first.sizes["component"]
         return np.zeros(n), np.full(n, -1)
