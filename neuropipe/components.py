@@ -109,14 +109,16 @@ def planted_part(parameters: xr.Dataset, truth: xr.Dataset) -> np.ndarray:
 def planted_components(parameters: xr.Dataset, truth: xr.Dataset) -> np.ndarray:
     """Return the component that fits each planted group best, one to one, -1 for none.
 
-    Matched by the cosine of the patterns times that of the activations.
+    Matched by the cosine of the patterns times that of the activations, so a group that the
+    fitted windows never show has none.
     """
     units = parameters["unit"].values
     pairs = planted_pairs(truth, units).astype(float).T
     active = planted_active(parameters, truth).astype(float).T
     activation = parameters["activation"].transpose("window", "component").values
     values = np.nan_to_num(pair_values(parameters, units))
-    return congruence([pairs, active], [values, activation])[1]
+    similarity, match = congruence([pairs, active], [values, activation])
+    return np.where(similarity > 0, match, -1)
 
 
 def truth_of(results: RunResults, parameters: xr.Dataset) -> xr.Dataset | None:

@@ -35,7 +35,8 @@ def table(results: RunResults) -> pd.DataFrame:
     affinity than another pair (pair AUC), the share of the activation that lies in the group's
     own windows beside the share that an even one would have, and the chance that an animal with
     the group has a larger loading than one without (animal AUC; none where all animals have it).
-    1 is perfect, one half of an AUC is chance.
+    1 is perfect, one half of an AUC is chance. A group without a component is beyond the rank,
+    or was active in held-out windows only.
 
     Parameters
     ----------

@@ -78,6 +78,15 @@ def test_groups_beyond_the_rank_stay_without_component(full_run):
     assert len(fewer) == 1
 
 
+def test_a_group_that_training_never_shows_has_no_component(full_run):
+    late = {key: p.isel(window=p["time"].values >= 20) for key, p in full_run.parameters.items()}
+    table = resolve("group_recovery")(dataclasses.replace(full_run, parameters=late))
+    hidden = table[table["group"] == 0]
+    assert hidden["component"].isna().all()
+    assert (hidden["time_mass_by_chance"] == 0).all()
+    assert table["component"].notna().sum() == 4
+
+
 def test_truth_of_other_units_is_left_alone(full_run):
     truth = {s: t.isel(unit=slice(3)) for s, t in full_run.truth.items()}
     assert len(resolve("group_recovery")(dataclasses.replace(full_run, truth=truth))) == 0
