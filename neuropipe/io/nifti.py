@@ -171,8 +171,17 @@ def open_volumes(path: Path) -> Volumes:
     header = image.header
     proxy = image.dataobj
     spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
-    step, unit = float(header.get_zooms()[3]), header.get_xyzt_units()[1]
-    return Volumes(str(path), _stamp(path), spec, image.affine, step, unit)
+    return Volumes(
+        str(path), _stamp(path), spec, image.affine, float(header.get_zooms()[3]), _unit(header)
+    )
+
+
+def _unit(header) -> str:
+    """Return the unit of the fourth dim as nibabel names it; a code that nobody defined is none."""
+    try:
+        return str(header.get_xyzt_units()[1])
+    except KeyError:
+        return "unknown"
 
 
 def read_mask(path: Path, like: Volumes, resample: bool = False) -> np.ndarray:

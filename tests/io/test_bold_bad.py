@@ -136,3 +136,14 @@ def test_a_compressed_file_is_unpacked_once_forwards_and_little_more_backwards(
         found = np.concatenate([found[at] for at in range(12)])
         np.testing.assert_array_equal(found, expected)
         assert sum(map(len, unpacked)) < (1.1 if isinstance(order, range) else 8) * len(raw)
+
+
+@pytest.mark.parametrize("code", [184, 255, 7])
+def test_an_undefined_code_of_units_is_no_unit(tmp_path, code):
+    path = save(tmp_path / "a.nii", volumes(), tr=2.0)
+    raw = bytearray(path.read_bytes())
+    raw[123] = code
+    path.write_bytes(bytes(raw))
+    with pytest.raises(ReaderError, match=r"a\.nii: found no repetition time.*unknown"):
+        read(path)
+    assert read(path, repetition_time_s=2.0)["bold"].attrs["repetition_time_s"] == 2.0
