@@ -69,10 +69,11 @@ class NTFConnectome:
 
     Notes
     -----
-    Source: Dyballa et al., "Learning dynamic functional connectomes from neural activity", ICLR
-    2024. The authors' notebook for the affinity and the factorisation is not public: the affinity
-    is one of the forms that fit their text, the factorisation is weighted HALS or MU. Neurons are
-    matched over animals by name; what an animal does not show is missing and enters no sum.
+    Source: Dyballa et al., "Learning dynamic representations of the functional connectome in
+    neurobiological networks", ICLR 2024. The authors' notebook for the affinity and the
+    factorisation is not public: the affinity is one of the forms that fit their text, the
+    factorisation is weighted HALS or MU. Neurons are matched over animals by name; what an animal
+    does not show is missing and enters no sum.
 
     Traces are scaled by quantiles of the training windows, per animal. Components are numbered by
     weight, the heaviest first. Patterns have length 1 and loadings a largest value of 1, so

@@ -58,6 +58,8 @@ class Learned(NamedTuple):
         pair = torch.where(seen[:, None] & (pair > NOTHING * pair.amax(0)), pair, 0.0)
         length = pair.norm(dim=0)
         top = animal.amax(0)
+        # at the floor a loading would be no hold: activations of a billion would undo it
+        animal = torch.where(animal > NOTHING * top, animal, 0.0)
         order = torch.argsort(time.norm(dim=0) * animal.norm(dim=0) * length, descending=True)
         tiny = torch.finfo(pair.dtype).tiny
         return cls(
