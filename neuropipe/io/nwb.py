@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +27,13 @@ from pynwb.ophys import OnePhotonSeries, RoiResponseSeries, TwoPhotonSeries
 
 from neuropipe.errors import ReaderError
 from neuropipe.io import nwb_images, nwb_series, nwb_tables
+from neuropipe.io.child import ask
 from neuropipe.io.hdf5 import Source
 from neuropipe.schema import SCHEMA_VERSION, Recording
 
 log = logging.getLogger(__name__)
 
 PROBE = Path(__file__).with_name("probe.py")
-PROBE_SECONDS = 120
 SUBJECT = ("species", "sex", "age", "strain", "genotype")
 NOT_READ = (SpikeEventSeries, OnePhotonSeries, TwoPhotonSeries, PatchClampSeries, DynamicTable)
 # First match wins: subclasses stand above their parents.
@@ -153,31 +151,7 @@ def _probe(path: Path) -> None:
     """Open the file in a child process first: what crashes the HDF5 library crashes only that."""
     if not path.is_file():
         raise ReaderError(f"{path}: found no file, expected an NWB file; check the path")
-    try:
-        child = subprocess.run(
-            [sys.executable, "-I", str(PROBE), str(path)],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ReaderError(
-            f"{path}: HDF5 gave no answer within {PROBE_SECONDS} s, expected an NWB file; "
-            "get the file again"
-        ) from error
-    if child.returncode:
-        why = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise ReaderError(
-            f"{path}: opening it crashed the HDF5 library ({why[0]}), expected an "
-            "NWB file; get the file again"
-        )
-    answer = json.loads(child.stdout)
-    if "fault" in answer:
-        raise ReaderError(
-            f"{path}: {answer['fault']}, expected a whole NWB 2 file in HDF5; "
-            "get the file again and compare its size and checksum"
-        )
+    answer = ask(PROBE, path, "the HDF5 library", "a whole NWB 2 file in HDF5")
     found = str(answer["version"] or "no nwb_version")
     if not found.removeprefix("NWB-").startswith("2"):
         raise ReaderError(

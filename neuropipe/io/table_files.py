@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 
 from neuropipe.errors import ReaderError
+from neuropipe.io.child import ask
 from neuropipe.io.hdf5 import HDF5Array
 from neuropipe.registry import hint
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+PROBE = Path(__file__).with_name("probe_matlab.py")
 SUFFIXES = (*DELIMITERS, ".mat", *HDF5)
 MOST_NAMES = 60  # in an error; a file may hold thousands
 
@@ -97,6 +99,10 @@ def open_arrays(path: Path, columns: tuple[str, ...] = (), delimiter: str = "") 
     )
 
 
+class Absent(KeyError):
+    """An array that a file does not hold."""
+
+
 def _text(path: Path, columns: tuple[str, ...], delimiter: str) -> Arrays:
     import pandas as pd
 
@@ -146,6 +152,7 @@ def _matlab(path: Path) -> Arrays:
                 "a MATLAB file; get the file again"
             ) from error
 
+    ask(PROBE, path, "scipy", "a MATLAB file")
     tops = {name: kind for name, _, kind in guarded(scipy.io.whosmat)}
 
     def top(name: str) -> Any:
@@ -197,7 +204,9 @@ def _hdf5(path: Path, backward: bool) -> Arrays:
         try:
             with h5py.File(path, "r") as file:
                 return work(file)
-        except (OSError, RuntimeError) as error:
+        except Absent:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ReaderError(
                 f"{path}: found what HDF5 cannot read ({error}), expected a whole file; "
                 "get the file again"
@@ -219,7 +228,7 @@ def _hdf5(path: Path, backward: bool) -> Arrays:
         def look(file: h5py.File) -> Any:
             item = file.get(address)
             if not isinstance(item, h5py.Dataset):
-                raise KeyError(name)
+                raise Absent(name)
             kind = item.attrs.get("MATLAB_class", b"")
             if kind == b"char":
                 return np.array(_chars(item), dtype=object)

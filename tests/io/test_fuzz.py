@@ -8,7 +8,7 @@ import pytest
 from fuzz_files import FORMATS
 
 CHILD = Path(__file__).with_name("fuzz_files.py")
-FEW = {"nwb": 12}
+FEW = {"nwb": 12, "matlab": 12}  # each is looked at in a child process first
 SECONDS_A_FILE = 10
 
 

@@ -195,7 +195,7 @@ def test_a_crash_in_the_library_is_an_error_here(make_nwb, monkeypatch, tmp_path
     with pytest.raises(ReaderError, match=r"crashed the HDF5 library"):
         read(make_nwb(fill))
     crash.write_text("import time\ntime.sleep(60)\n")
-    monkeypatch.setattr(nwb, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("neuropipe.io.child.SECONDS", 0.2)
     with pytest.raises(ReaderError, match=r"no answer within 0.2 s"):
         read(make_nwb(fill, "other.nwb"))
 

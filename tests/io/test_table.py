@@ -289,3 +289,12 @@ def test_names_that_the_file_lacks_are_numbers(tmp_path):
         read(path, nodes={"regions": {**signal, "numbered": ["region", "regio"]}})
     recording = read(path, nodes={"regions": {**signal, "numbered": ["region"]}})
     assert recording["regions/region"].values.tolist() == ["1", "2", "3"]
+
+
+def test_a_matlab_file_that_crashes_scipy_is_an_error_here(tmp_path, monkeypatch):
+    crash = tmp_path / "probe.py"
+    crash.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setattr("neuropipe.io.table_files.PROBE", crash)
+    nodes = {"calcium/c": {**NEURAL, "rate_hz": 30.0}}
+    with pytest.raises(ReaderError, match=r"a\.mat: opening it crashed scipy"):
+        read(mat5(tmp_path / "a.mat"), nodes=nodes)
