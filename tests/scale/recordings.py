@@ -24,6 +24,7 @@ BLOCK = 16 * 2**20
 RATE_HZ = 2000.0
 N_CHANNELS = 128
 GRID = (64, 64, 36)
+VOLUMES = 1000  # of a run
 
 
 def sparse(path: Path, header: bytes, n_bytes: int, noise: bytes) -> None:
@@ -38,24 +39,26 @@ def sparse(path: Path, header: bytes, n_bytes: int, noise: bytes) -> None:
 
 
 def make_bold(folder: Path, n_bytes: int) -> list[Path]:
-    """Write one run of int16 BOLD as bare NIfTI."""
+    """Write runs of a thousand volumes of int16 BOLD as bare NIfTI."""
     import nibabel
 
     n_voxels = int(np.prod(GRID))
-    n_volumes = min(n_bytes // (2 * n_voxels), 32_767)
-    header = nibabel.Nifti2Header()
-    header.set_data_dtype(np.int16)
-    header.set_data_shape((*GRID, n_bytes // (2 * n_voxels)))
-    header.set_zooms((3, 3, 3, 1.0))
-    header.set_xyzt_units("mm", "sec")
-    header.set_sform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
-    header["vox_offset"] = 544
-    header["magic"] = b"n+2\0\r\n\x1a\n"
-    path = folder / "long.nii"
-    noise = np.random.default_rng(0).integers(900, 1100, (min(8, n_volumes), n_voxels))
-    body = header.get_data_shape()[3] * n_voxels * 2
-    sparse(path, header.binaryblock + bytes(4), body, noise.astype("<i2").tobytes())
-    return [path]
+    noise = np.random.default_rng(0).integers(900, 1100, (8, n_voxels)).astype("<i2").tobytes()
+    left = n_bytes // (2 * n_voxels)
+    paths = []
+    while left > 0:
+        n_volumes = min(left, VOLUMES)
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype(np.int16)
+        header.set_data_shape((*GRID, n_volumes))
+        header.set_zooms((3, 3, 3, 1.0))
+        header.set_xyzt_units("mm", "sec")
+        header.set_sform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
+        header["vox_offset"], header["magic"] = 352, b"n+1"
+        paths.append(folder / f"run{len(paths):03d}.nii")
+        sparse(paths[-1], header.binaryblock + bytes(4), 2 * n_voxels * n_volumes, noise)
+        left -= n_volumes
+    return paths
 
 
 def make_ieeg(folder: Path, n_bytes: int) -> list[Path]:
@@ -179,11 +182,10 @@ def main() -> None:
             folder = given.folder / f"{kind}-{size:g}"
             folder.mkdir(parents=True)
             files = make(folder, int(size * 1e9))
-            largest = max(files, key=lambda f: f.stat().st_size)
-            # HDF5 leaves out what was never written: its copy is that of a file of the whole size
+            # one file of the whole size, however many there are and whatever HDF5 leaves out
             twin = folder / "whole"
             sparse(twin, b"", int(size * 1e9), b"\1" * 1024)
-            copy_s = copied(twin if kind == "nwb" else largest, folder / "copy")
+            copy_s = copied(twin, folder / "copy")
             twin.unlink()
             receipt = {
                 "status": "fetched", "dataset": "long", "session": "s", "subject": "m",
