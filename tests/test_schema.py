@@ -58,7 +58,7 @@ def test_all_faults_come_together():
 
 
 def test_an_unknown_node_lists_the_catalogue():
-    with pytest.raises(SchemaError, match="unknown node 'spike'; the catalogue has behavior"):
+    with pytest.raises(SchemaError, match="unknown node 'spike'; the catalogue has band_power"):
         validate(recording(), "spike")
     with pytest.raises(SchemaError, match="unknown node 'counts/x'"):
         declared("counts/x")

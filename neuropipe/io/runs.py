@@ -7,15 +7,61 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.base import tokenize
 
 from neuropipe.errors import ReaderError
 from neuropipe.io import bids
 from neuropipe.io.sidecars import read_table
+from neuropipe.io.store import layout
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Lazy arrays one after another, cut where the store cuts: a block asks for its rows alone.
+
+    Cut anew by Dask, blocks of many runs would wait in memory for their neighbours.
+    """
+
+    parts: Sequence[da.Array]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows of all parts, and the other dims, which they share."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return np.result_type(*(part.dtype for part in self.parts))
+
+    @property
+    def ndim(self) -> int:
+        """Number of dims."""
+        return len(self.shape)
+
+    def __getitem__(self, index) -> np.ndarray:
+        rows, *rest = index if isinstance(index, tuple) else (index,)
+        start, stop, _ = rows.indices(self.shape[0])
+        pieces, first = [], 0
+        for part in self.parts:
+            own = slice(max(start - first, 0), max(min(stop - first, len(part)), 0))
+            if own.stop > own.start:
+                pieces.append(part[(own, *rest)].compute(scheduler="synchronous"))
+            first += len(part)
+        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def lazy(self) -> da.Array:
+        """Return them as one Dask array in the store's blocks."""
+        chunks = layout(self.shape, self.dtype.itemsize)[1]
+        name = "joined-" + tokenize([part.name for part in self.parts])
+        meta = np.empty((0,) * self.ndim, self.dtype)
+        return da.from_array(self, chunks=chunks, name=name, asarray=False, meta=meta)
 
 
 @dataclass(frozen=True)
@@ -123,6 +169,10 @@ def _concatenated(
     rows = xr.concat(
         [part.drop_vars(fixed) for part in parts], dim=grows, combine_attrs="override", join="outer"
     )
+    for name, variable in rows.variables.items():
+        if name in rows.data_vars and isinstance(variable.data, da.Array) and grows == "time":
+            whole = Joined([part[name].data for part in parts])
+            rows[name] = (variable.dims, whole.lazy(), variable.attrs)
     return rows.assign(
         {n: first[n].variable for n in fixed if n not in first.coords}
     ).assign_coords({n: first[n].variable for n in fixed if n in first.coords})

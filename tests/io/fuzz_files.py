@@ -4,6 +4,7 @@ Usage: python fuzz_files.py FORMAT FOLDER FIRST LAST. Prints one line a file bef
 that a crash or a hang names its file, and a last line of counts.
 """
 
+import faulthandler
 import logging
 import sys
 import warnings
@@ -15,22 +16,23 @@ import numpy as np
 
 from neuropipe.errors import ConfigError, NeuropipeError
 from neuropipe.io import reader
+from neuropipe.io.nwb_write import save
 
 RATE = 200.0
+HANGS_S = 150  # longer than a child is waited for
 
 
 def nwb(folder):
-    from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+    from pynwb import NWBFile, TimeSeries
 
     start = datetime(2020, 1, 1, tzinfo=UTC)
-    file = NWBFile("d", "i", start, session_id="s")
+    file = NWBFile("d", "i", start, session_id="s", file_create_date=[start])
     for unit in range(3):
         file.add_unit(spike_times=np.arange(40) * 0.1 + unit)
     file.add_trial(start_time=0.0, stop_time=1.0)
     values = np.arange(300.0)
     file.add_acquisition(TimeSeries(name="speed", data=values, rate=50.0, unit="m/s"))
-    with NWBHDF5IO(str(folder / "a.nwb"), "w") as io:
-        io.write(file)
+    save(file, folder / "a.nwb")  # the same bytes each time, so that a seed is one file
     return ["a.nwb"]
 
 
@@ -217,6 +219,7 @@ def main(kind, folder, first, last):
         for place, (file, content) in enumerate(zip(files, contents, strict=True)):
             (home / file).write_bytes(spoil(content, rng) if place == target else content)
         print("open", seed, files[target], flush=True)
+        faulthandler.dump_traceback_later(HANGS_S, exit=True)
         try:
             recording = reader(name)([home / file for file in files], **options).compute()
         except ConfigError as error:
@@ -233,6 +236,7 @@ def main(kind, folder, first, last):
                 print("WRONG", seed, "other numbers than the format's own library", flush=True)
                 counts["wrong"] += 1
             counts["read"] += 1
+        faulthandler.cancel_dump_traceback_later()
         for file in files:
             (home / file).unlink()
     print("counts", dict(counts))

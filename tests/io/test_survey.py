@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import dask.array as da
+import numpy as np
 import pytest
 
 from neuropipe.errors import ManifestError, ReaderError
@@ -154,3 +156,27 @@ def test_rows_of_a_session_come_side_by_side(tmp_path):
     assert len({f.parent for f in files}) == 1
     assert [f.read_text() for f in files] == ["a.vhdr", "a.eeg"]
     assert Row(session_id="s", subject="m", path="x").bytes is None
+
+
+@pytest.mark.parametrize("rows", [slice(0, 30), slice(3, 11), slice(9, 10), slice(29, 30)])
+def test_joined_runs_read_only_the_rows_asked_for(rows):
+    values = np.arange(60.0).reshape(30, 2)
+    seen = []
+
+    class Rows:
+        shape, dtype, ndim = (10, 2), values.dtype, 2
+
+        def __init__(self, first):
+            self.first = first
+
+        def __getitem__(self, index):
+            part = values[self.first : self.first + 10][index]
+            seen.append(len(part))
+            return part
+
+    parts = [da.from_array(Rows(k), chunks=(10, 2), asarray=False) for k in (0, 10, 20)]
+    seen.clear()
+    joined = runs.Joined(parts)
+    np.testing.assert_array_equal(joined[rows], values[rows])
+    assert sum(seen) <= 10 * len(range(rows.start // 10, -(-rows.stop // 10)))
+    np.testing.assert_array_equal(joined.lazy().compute(), values)

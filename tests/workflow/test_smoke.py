@@ -19,7 +19,17 @@ def test_end_to_end(finished):
     assert set(scores["fold"]) == {0, 1}
     assert not list(results.glob("checkpoint/**/*.pt"))
     logs = {p.relative_to(results / "logs").parts[0] for p in results.glob("logs/*/**/*.log")}
-    assert logs == {"fetch", "ingest", "preprocess", "fit", "transform", "score", "figure", "table"}
+    assert logs == {
+        "fetch",
+        "ingest",
+        "quality",
+        "preprocess",
+        "fit",
+        "transform",
+        "score",
+        "figure",
+        "table",
+    }
     left = [p for p in results.rglob(".*") if p.name.endswith((".part", ".partial", ".old"))]
     assert not left
 
