@@ -1,8 +1,6 @@
 """Any laboratory's folder becomes a store with two commands, and comes out again as it was."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +17,10 @@ pytestmark = pytest.mark.data
 
 
 @pytest.fixture
-def folder(request):
-    home = os.environ.get("NEUROPIPE_TEST_DATA")
-    if not home or not (Path(home) / request.param).is_dir():
-        pytest.skip(f"NEUROPIPE_TEST_DATA does not lead to {request.param}")
-    return Path(home) / request.param
+def folder(request, shared_data):
+    if not (shared_data / request.param).is_dir():
+        pytest.skip(f"no {request.param} among the recordings")
+    return shared_data / request.param
 
 
 def store_of(neuropipe, folder, place, name):

@@ -1,6 +1,5 @@
 """The examples of the documentation do what they say on the recordings that they name."""
 
-import os
 import runpy
 from pathlib import Path
 
@@ -15,12 +14,10 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 @pytest.mark.data
-def test_the_w_maze_becomes_nwb_and_a_manifest(tmp_path):
-    if "NEUROPIPE_TEST_DATA" not in os.environ:
-        pytest.skip("NEUROPIPE_TEST_DATA is not set: no recording to convert")
-    folder = Path(os.environ["NEUROPIPE_TEST_DATA"]) / "rat_wmaze"
+def test_the_w_maze_becomes_nwb_and_a_manifest(shared_data, tmp_path):
+    folder = shared_data / "rat_wmaze"
     if not folder.is_dir():
-        pytest.skip(f"no recording in {folder.name}")
+        pytest.skip(f"no {folder.name} among the recordings")
     example = runpy.run_path(str(EXAMPLES / "rat_wmaze_to_nwb.py"))
     example["convert"](folder, tmp_path / "w.nwb")
     recording = read(tmp_path / "w.nwb")
