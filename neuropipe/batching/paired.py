@@ -1,0 +1,235 @@
+"""Neural activity and behaviour of the same bins, window by window.
+
+The MM-GPVAE and its baselines read through this one door, so they see the same units, the same
+channels and the same bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.batching.sequences import Source, units_of
+from neuropipe.batching.windows import window_edges, window_slices
+from neuropipe.errors import DataError
+from neuropipe.registry import hint
+from neuropipe.schema import Recording, validate
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The windows of one recording, in order of time.
+
+    Attributes
+    ----------
+    time : list of (bin,), s
+        As the recording has it: centres of bins for counts.
+    neural : list of (bin, unit), float64
+        Counts a bin, or traces; NaN where the bin is missing.
+    behavior : list of (bin, channel), float64
+        In the channels' own units; NaN where missing.
+    units : tuple of str
+        Names of the units.
+    channels : tuple of str
+        Names of the channels; a signal of several dimensions gives one channel a column.
+    channel_units : tuple of str
+    bin_width_s : float
+    """
+
+    time: list[np.ndarray]
+    neural: list[np.ndarray]
+    behavior: list[np.ndarray]
+    units: tuple[str, ...]
+    channels: tuple[str, ...]
+    channel_units: tuple[str, ...]
+    bin_width_s: float
+
+    def only(self, units: Sequence[str]) -> Paired:
+        """Return the windows with these units, in this order.
+
+        Raises
+        ------
+        DataError
+            If one is not there.
+        """
+        place = {unit: n for n, unit in enumerate(self.units)}
+        lost = [unit for unit in units if unit not in place]
+        if lost:
+            raise DataError(
+                f"paired: units {', '.join(lost)} of the training data are absent; sessions that "
+                f"are fitted together must share their units; found {', '.join(self.units)}"
+            )
+        at = [place[unit] for unit in units]
+        return replace(self, neural=[block[:, at] for block in self.neural], units=tuple(units))
+
+
+def read_paired(
+    recording: Recording,
+    *,
+    neural: str = "counts",
+    signals: Sequence[str] | Literal["all"] = "all",
+) -> Paired:
+    """Read what lies in a recording's windows, and nothing outside of them.
+
+    Parameters
+    ----------
+    recording : DataTree
+        Prepared, with node ``windows`` (else its trials, else the whole is one window).
+    neural : str
+        ``counts``, or a node of traces such as ``calcium/cells``.
+    signals : sequence of str or ``"all"``
+        Variables of node `behavior`; a recording without that node has no channels under
+        ``"all"``.
+
+    Raises
+    ------
+    SchemaError
+        If a node is missing or not as the catalogue says; counts are whole numbers, and a bin of
+        them that was not recorded is marked in ``observed``.
+    DataError
+        If a signal is unknown, not numeric or on another clock, or no window holds a bin.
+    """
+    validate(recording, neural)
+    session = str(recording.attrs.get("session", ""))
+    node = recording[neural].to_dataset()
+    array = _matrix(node, neural)
+    time = np.asarray(node["time"].values, dtype=float)
+    names = node[array.dims[1]].values if array.dims[1] in node.coords else range(array.shape[1])
+    values, channels, channel_units = _behavior(recording, signals, time, session)
+    observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
+    counted = np.asarray(array.values)
+    parts = window_slices(time, window_edges(recording, time), session)
+    width = array.attrs.get("bin_width_s", np.median(np.diff(time)) if len(time) > 1 else np.nan)
+    return Paired(
+        [time[part] for part in parts],
+        [np.where(observed[part, None], counted[part].astype(float), np.nan) for part in parts],
+        [values[part] for part in parts],
+        tuple(map(str, names)), channels, channel_units, float(width),
+    )  # fmt: skip
+
+
+def read_training(
+    recordings: Sequence[Recording],
+    *,
+    neural: str = "counts",
+    signals: Sequence[str] | Literal["all"] = "all",
+    min_spikes: int = 1,
+) -> list[Paired]:
+    """Read the training windows of one subject's sessions, with the units that are modelled.
+
+    Parameters
+    ----------
+    recordings : sequence of DataTree
+        That share units and channels.
+    neural, signals
+        As of `read_paired`.
+    min_spikes : int
+        For counts: a unit with fewer in all training windows is left out.
+
+    Raises
+    ------
+    DataError
+        If sessions are of several subjects, share no unit, differ in bins or channels, or too
+        few spikes are left.
+    """
+    if not recordings:
+        raise DataError("paired: no recording to fit")
+    unit, _ = units_of(recordings, Source(neural, _response(recordings[0], neural)))
+    parts = [read_paired(r, neural=neural, signals=signals) for r in recordings]
+    for part in parts:
+        if part.channels != parts[0].channels:
+            raise DataError(
+                "paired: sessions that are fitted together must share their signals; found "
+                f"{', '.join(parts[0].channels) or 'none'} and {', '.join(part.channels) or 'none'}"
+            )
+    parts = [part.only([str(u) for u in unit]) for part in parts]
+    if neural != "counts":
+        return parts
+    total = sum(np.nansum(block, 0) for part in parts for block in part.neural)
+    kept = [u for u, n in zip(parts[0].units, np.asarray(total), strict=True) if n >= min_spikes]
+    if not kept:
+        raise DataError(
+            f"paired: none of {len(unit)} units has {min_spikes} spikes in the training windows; "
+            "lower min_spikes or use more data"
+        )
+    return [part.only(kept) for part in parts]
+
+
+def channel_scaling(parts: Sequence[Paired]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sd of each channel over all windows, missing bins left out.
+
+    A channel that never changes has sd 1, so that scaling leaves it at zero; one without a single
+    value has mean 0.
+    """
+    block = np.concatenate([b for part in parts for b in part.behavior])
+    seen = np.isfinite(block)
+    number = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen, block, 0.0).sum(0) / number
+    sd = np.sqrt((np.where(seen, block - mean, 0.0) ** 2).sum(0) / number)
+    return mean, np.where(sd > 1e-9 * np.maximum(np.abs(mean), 1e-30), sd, 1.0)
+
+
+def _response(recording: Recording, neural: str) -> str:
+    validate(recording, neural)
+    return str(_matrix(recording[neural].to_dataset(), neural).name)
+
+
+def _matrix(node: xr.Dataset, neural: str) -> xr.DataArray:
+    """Return the node's counts or traces (time, unit)."""
+    found = [str(n) for n in node.data_vars if node[n].ndim == 2 and node[n].dims[0] == "time"]
+    usual = [n for n in ("spike_count", "dff", "fluorescence", "region_signal") if n in found]
+    if not found:
+        raise DataError(f"paired: node {neural} has no variable of dims (time, unit)")
+    return node[(usual or found)[0]]
+
+
+def _behavior(
+    recording: Recording, signals: Sequence[str] | Literal["all"], time: np.ndarray, session: str
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Return values (bin, channel), names and units of the wanted signals on the neural clock."""
+    tree = recording.children.get("behavior")
+    if tree is None or "time" not in tree.variables:
+        if signals != "all" and len(signals):
+            raise DataError(
+                f"paired: session {session}: no node behavior for the signals "
+                f"{', '.join(signals)}; add the step resample_behavior to preprocess"
+            )
+        return np.zeros((len(time), 0)), (), ()
+    node = tree.to_dataset()
+    if not np.array_equal(node["time"].values, time):
+        raise DataError(
+            f"paired: session {session}: node behavior is not on the clock of the neural data; add "
+            "the step resample_behavior to preprocess"
+        )
+    wanted = list(map(str, node.data_vars)) if signals == "all" else list(signals)
+    columns, names, units = [np.zeros((len(time), 0))], [], []
+    for name in wanted:
+        if name not in node.data_vars:
+            raise DataError(
+                f"paired: session {session}: no signal {name!r} in node behavior"
+                f"{hint(name, map(str, node.data_vars))}"
+            )
+        array = node[name]
+        if array.dims[:1] != ("time",) or array.dtype.kind not in "fiub":
+            raise DataError(
+                f"paired: session {session}: signal {name!r} has dims {array.dims} and dtype "
+                f"{array.dtype}, expected numbers along time; leave it out of `signals`"
+            )
+        value = np.asarray(array.values, dtype=float)
+        columns.append(value.reshape(len(time), -1))
+        names += [name + suffix for suffix in _suffixes(array)]
+        units += [str(array.attrs.get("units", "1"))] * columns[-1].shape[1]
+    return np.concatenate(columns, 1), tuple(names), tuple(units)
+
+
+def _suffixes(array: xr.DataArray) -> list[str]:
+    """Return what is added to a signal's name for each of its columns."""
+    out = [""]
+    for dim in array.dims[1:]:
+        labels = array[dim].values if dim in array.coords else range(array.sizes[dim])
+        out = [f"{before}_{label}" for before in out for label in labels]
+    return out
