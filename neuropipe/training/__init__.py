@@ -1,1 +1,1 @@
-"""What fits share: checkpoints that survive a kill."""
+"""What fits share: the gradient loop, its schedule, checkpoints that survive a kill."""

@@ -55,6 +55,10 @@ class Checkpoint:
         """Return what was kept of a stage, or None."""
         return self.stages.get(stage)
 
+    def due(self) -> bool:
+        """Return whether `put` would write now, so that nothing is gathered in vain."""
+        return self.path is not None and time.monotonic() - self._written > self.every_s
+
     def put(self, stage: str, state: dict[str, Any], *, done: bool = False) -> None:
         """Keep a stage; a finished one is written at once.
 
@@ -73,7 +77,7 @@ class Checkpoint:
             If the disk is full; the file of before is then still whole.
         """
         self.stages[stage] = {**state, "done": done}
-        if self.path is None or not (done or time.monotonic() - self._written > self.every_s):
+        if self.path is None or not (done or self.due()):
             return
         # through memory: torch's own writer meets a full disk with an error that names no cause
         content = io.BytesIO()

@@ -1,0 +1,337 @@
+"""The one loop that trains every network: steps, schedule, validation, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from neuropipe.errors import NeuropipeError
+from neuropipe.training.checkpoint import Checkpoint
+from neuropipe.training.settings import Training
+
+log = logging.getLogger(__name__)
+
+Batch = Mapping[str, Tensor]
+LINES = 50  # of progress in the log, at most about so many a stage
+FLAT = 0.01  # of the whole fall of the loss: what a converged fit still gains in a tenth of it
+
+
+@dataclass
+class History:
+    """The course of one stage: means over each epoch.
+
+    Attributes
+    ----------
+    terms : dict of list, one number an epoch
+        What the loss function returned, ``loss`` among them.
+    validation : list, one number a validation
+        Lower is better; empty without a validation.
+    best : int
+        Epoch whose weights were kept.
+    seconds : float
+        Time spent, that before an interruption included.
+    """
+
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    validation: list[float] = field(default_factory=list)
+    best: int = 0
+    seconds: float = 0.0
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last tenth of the epochs gained less than 1 % of the whole fall."""
+        loss = np.array(self.terms.get("loss", []))
+        tenth = len(loss) // 10
+        if tenth == 0:
+            return False
+        gain = loss[-2 * tenth : -tenth].mean() - loss[-tenth:].mean()
+        return bool(gain <= FLAT * abs(loss[0] - loss[-tenth:].mean()))
+
+    def dataset(self, units: str = "nats") -> xr.Dataset:
+        """Return the course as ``objective (step)``, one step an epoch, and the other terms."""
+        out = {
+            "objective" if name == "loss" else name: ("step", np.array(course), {"units": units})
+            for name, course in self.terms.items()
+        }
+        if self.validation:
+            out["validation"] = ("step", np.array(self.validation), {"units": units})
+        return xr.Dataset(
+            out,
+            attrs={
+                "converged": int(self.converged),
+                "best_step": self.best,
+                "seconds": round(self.seconds, 3),
+            },
+        )
+
+
+def fit_gradient(
+    module: nn.Module,
+    loss: Callable[[Batch], Mapping[str, Tensor]],
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    settings: Training,
+    n_batches: int,
+    seed: int,
+    stage: str,
+    kept: Checkpoint,
+    validate: Callable[[], float] | None = None,
+    groups: Sequence[Mapping[str, Any]] | None = None,
+) -> History:
+    """Train a network in place with Adam, or go on exactly where a checkpoint stopped.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On its device; its weights and buffers are changed.
+    loss : callable
+        Of a batch: named scalars, among them ``loss``, which is differentiated; the others are
+        averaged into the history.
+    batches : callable
+        Of the number of an epoch: its batches, on the module's device, always the same ones.
+    settings : Training
+        The schedule.
+    n_batches : int
+        Batches of an epoch.
+    seed : int
+        Of the random numbers inside a step: torch's generator is seeded for each step from seed,
+        stage and step, and is afterwards as before.
+    stage : str
+        Name under which the progress is kept.
+    kept : Checkpoint
+        Where it is kept; a finished stage is loaded instead of run.
+    validate : callable, optional
+        Called after each epoch without gradients, the module in evaluation mode; lower is
+        better, and the best weights are the ones that stay.
+    groups : sequence of mappings, optional
+        Parts of the weights with ``params`` and perhaps ``lr_scale`` and ``weight_decay``. All
+        weights that take a gradient otherwise.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    NeuropipeError
+        If the loss is not finite; what the checkpoint holds is of before.
+    ValueError
+        If an epoch has another number of batches than `n_batches`.
+
+    Notes
+    -----
+    Same seed, same machine, same numbers, interrupted or not: batches are a function of the epoch,
+    random numbers of the step, and weights, moments and sums are kept.
+    """
+    run = _Run(module, settings, n_batches, seed, stage, kept, groups)
+    if run.finished:
+        return run.history
+    devices = sorted({p.device.index for p in module.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        while run.epoch < settings.epochs and not run.out_of_patience():
+            run.one_epoch(loss, batches)
+            if validate is not None:
+                run.judge(validate)
+    run.finish(judged=validate is not None)
+    return run.history
+
+
+class _Run:
+    """The state of a stage that is being trained."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        settings: Training,
+        n_batches: int,
+        seed: int,
+        stage: str,
+        kept: Checkpoint,
+        groups: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        self.module, self.settings, self.n_batches = module, settings, n_batches
+        self.seed, self.stage, self.kept = seed, stage, kept
+        self.weights = [p for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            _decayed(groups or [{"params": self.weights}], settings.weight_decay),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+        )
+        self.history = History()
+        self.epoch = 0
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] | None = None
+        self.waited = 0
+        self._since = time.monotonic()
+        self.finished = self._resume()
+
+    def one_epoch(
+        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Callable[[int], Iterable]
+    ) -> None:
+        """Take the steps of an epoch that are still to take."""
+        self.module.train()
+        seen = 0
+        for number, batch in enumerate(batches(self.epoch)):
+            seen = number + 1
+            if seen > self.step - self.epoch * self.n_batches:
+                self._one_step(loss, batch)
+                if self.kept.due():
+                    self._keep()
+        if seen != self.n_batches:
+            raise ValueError(
+                f"{self.stage}: epoch {self.epoch} had {seen} batches, expected {self.n_batches}"
+            )
+        self._check()
+        for name, total in self.sums.items():
+            self.history.terms.setdefault(name, []).append(float(total) / self.n_batches)
+        self.sums = {}
+        terms = self.history.terms
+        every = max(1, self.settings.epochs // LINES)
+        if (self.epoch + 1) % every == 0:
+            said = ", ".join(f"{name} {course[-1]:.5g}" for name, course in terms.items())
+            log.info(
+                "%s: epoch %d of %d, %s", self.stage, self.epoch + 1, self.settings.epochs, said
+            )
+        self.epoch += 1
+
+    def _one_step(self, loss: Callable[[Batch], Mapping[str, Tensor]], batch: Batch) -> None:
+        settings = self.settings
+        rate = _rate(self.step, self.n_batches * settings.epochs, settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        torch.manual_seed(_stream(self.seed, self.stage, self.step))
+        self.optimizer.zero_grad(set_to_none=True)
+        half = settings.precision == "bfloat16"
+        with torch.autocast(self.weights[0].device.type, torch.bfloat16, enabled=half):
+            terms = loss(batch)
+        terms["loss"].backward()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.weights, settings.clip_norm)
+        self.optimizer.step()
+        for name, value in terms.items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.step += 1
+
+    def _check(self) -> None:
+        """Refuse a loss that is not finite before anything of it is kept."""
+        if not all(math.isfinite(float(total)) for total in self.sums.values()):
+            said = ", ".join(f"{name} {float(total):.4g}" for name, total in self.sums.items())
+            raise NeuropipeError(
+                f"{self.stage}: the loss is not finite after step {self.step} (sums {said}); lower "
+                "learning_rate or set clip_norm, and look for extreme values in the data"
+            )
+
+    def judge(self, validate: Callable[[], float]) -> None:
+        """Validate, and keep the weights that are the best so far."""
+        self.module.eval()
+        torch.manual_seed(_stream(self.seed, f"{self.stage}-validation", self.epoch))
+        with torch.no_grad():
+            value = float(validate())
+        self.history.validation.append(value)
+        if self.best is None or value < min(self.history.validation[:-1]):
+            self.best = _copy(self.module.state_dict())
+            self.history.best, self.waited = self.epoch - 1, 0
+        else:
+            self.waited += 1
+
+    def out_of_patience(self) -> bool:
+        """Return whether validations have not become better for too long."""
+        patience = self.settings.patience
+        return patience is not None and self.waited >= patience
+
+    def finish(self, *, judged: bool) -> None:
+        """Take the best weights, or the last ones, and keep them."""
+        if judged and self.best is not None:
+            self.module.load_state_dict(self.best)
+        else:
+            self.history.best = self.epoch - 1
+        self.module.eval()
+        self._count_seconds()
+        if self.settings.patience is None and not self.history.converged:
+            log.info("%s: the loss still falls; more epochs may help", self.stage)
+        self.kept.put(
+            self.stage,
+            {"module": _copy(self.module.state_dict()), "history": vars(self.history)},
+            done=True,
+        )
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.history.seconds += now - self._since
+        self._since = now
+
+    def _keep(self) -> None:
+        self._check()
+        self._count_seconds()
+        self.kept.put(
+            self.stage,
+            {
+                "module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "history": vars(self.history), "epoch": self.epoch, "step": self.step,
+                "sums": self.sums, "best": self.best, "waited": self.waited,
+            },
+        )  # fmt: skip
+        # what stays in memory must not change with the weights
+        self.kept.stages.pop(self.stage)
+
+    def _resume(self) -> bool:
+        saved = self.kept.get(self.stage)
+        if saved is None:
+            return False
+        self.module.load_state_dict(saved["module"])
+        self.history = History(**saved["history"])
+        if saved["done"]:
+            self.module.eval()
+            return True
+        self.optimizer.load_state_dict(saved["optimizer"])
+        where = self.weights[0].device
+        self.epoch, self.step, self.waited = saved["epoch"], saved["step"], saved["waited"]
+        self.sums = {name: total.to(where) for name, total in saved["sums"].items()}
+        self.best = saved["best"]
+        log.info("%s: goes on at step %d", self.stage, self.step)
+        return False
+
+
+def _decayed(groups: Sequence[Mapping[str, Any]], decay: float) -> list[dict[str, Any]]:
+    """Return each group as two: matrices, and vectors that are never decayed."""
+    out = []
+    for group in groups:
+        for flat in (False, True):
+            params = [p for p in group["params"] if (p.ndim < 2) == flat]
+            own = 0.0 if flat else group.get("weight_decay", decay)
+            scale = group.get("lr_scale", 1.0)
+            if params:
+                out.append({"params": params, "weight_decay": own, "lr_scale": scale})
+    return out
+
+
+def _rate(step: int, n_steps: int, settings: Training) -> float:
+    """Return the step size: a linear rise, then a cosine down to its final share."""
+    rise = settings.warmup_share * n_steps
+    if step < rise:
+        return settings.learning_rate * (step + 1) / (rise + 1)
+    done = (step - rise) / max(n_steps - rise, 1)
+    low = settings.final_share
+    return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _stream(seed: int, stage: str, step: int) -> int:
+    """Return the seed of one step's random numbers."""
+    digest = hashlib.sha256(f"{seed} {stage} {step}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
