@@ -64,6 +64,16 @@ def test_iir_equals_scipy(band):
     is_close(found, of_runs(made, lambda x: by_scipy(x, **band)), 1e-8)
 
 
+def test_silence_after_a_burst_never_sinks_into_subnormal_numbers():
+    values = np.zeros((50_000, 3))
+    values[:100] = noise(100)
+    made = ieeg(values, chunks=50_000)
+    found = filter_signal(made, method="iir", low_hz=4.0, high_hz=30.0)["ieeg/voltage"].values
+    assert (np.abs(found).min(axis=1) > np.finfo(float).tiny).all()
+    expected = by_scipy(values.T, low_hz=4.0, high_hz=30.0).T
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
 @FEW
 @given(
     n=st.integers(300, 6000),
