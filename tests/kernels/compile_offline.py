@@ -20,6 +20,8 @@ from neuropipe_kernels.ntf_sweep import tile_kernels as ntf_kernels
 from neuropipe_kernels.sos_scan import fused as sos
 from neuropipe_kernels.sos_scan import lane_kernels as sos_kernels
 from neuropipe_kernels.viterbi import lane_kernels as viterbi_kernels
+from neuropipe_kernels.vq_ema import fused as vq
+from neuropipe_kernels.vq_ema import tile_kernels as vq_kernels
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -125,6 +127,26 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
             yield sos_kernels.run_kernel, {**run, "WRITE": write}, types, one
         yield sos_kernels.gather_kernel, {"D": 2 * S, **lanes_of}, types, one
         yield sos_kernels.spread_kernel, {"D": 2 * S, **lanes_of}, types, one
+    for dim, n_codes in ((64, 2048), (20, 8192), (128, 64)):
+        own = {"D": dim, "BD": vq.width(dim)}
+        types = {f"p_{name}": "*i64" for name in ("index", "order", "edge")}
+        types |= {"p_short": "*bf16", "p_left": "*i32", "p_n_left": "*i32"}
+        types |= {"margin": "fp32", "decay": "fp32"}
+        for kernel, tile, more in (
+            (
+                vq_kernels.screen_kernel,
+                vq.SCREEN_TILE,
+                {"LOW": vq.margin(n_codes)[1], "EMULATE": False},
+            ),
+            (vq_kernels.exact_kernel, vq.EXACT_TILE, {"LISTED": True}),
+            (vq_kernels.onehot_kernel, vq.ONEHOT_TILE, {}),
+            (vq_kernels.segment_kernel, {"BM": 32, "num_warps": 4}, {}),
+            (vq_kernels.scatter_kernel, {"BM": 64, "num_warps": 4}, {}),
+            (vq_kernels.update_kernel, {"BK": 16, "num_warps": 4}, {}),
+        ):
+            options = {k: v for k, v in tile.items() if k.startswith("num_")}
+            shape = {k: v for k, v in tile.items() if not k.startswith("num_")}
+            yield kernel, {**own, **more, **shape}, types, options
 
 
 def compile_one(
