@@ -4,6 +4,8 @@
 class NeuropipeError(Exception):
     """Base of all errors that neuropipe raises on purpose."""
 
+    exit_status = 1
+
 
 class ConfigError(NeuropipeError, ValueError):
     """A configuration value is unknown, missing or out of range."""
@@ -31,6 +33,12 @@ class DataError(NeuropipeError, ValueError):
 
 class BackendUnavailable(NeuropipeError, RuntimeError):
     """A package, its weights or a device that was asked for is not there."""
+
+
+class Interrupted(NeuropipeError):
+    """The process was asked to end, and what a fit had reached is kept."""
+
+    exit_status = 85  # as batch systems know a job that wants to be started again
 
 
 class NotFittedError(NeuropipeError, ValueError, AttributeError):

@@ -46,7 +46,7 @@ def main() -> None:
         app()
     except NeuropipeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_status) from None
     except OSError as error:
         if error.errno not in REFUSALS:
             raise

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import resource
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +26,8 @@ from neuropipe.cli.files import (
     write_json,
 )
 from neuropipe.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def load_estimator(name: str) -> Any:
@@ -71,7 +77,8 @@ def fit(
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     began = time.time()
-    model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
+    with _leaving_when_asked():
+        model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
     with whole_folder(folder) as part:
         model.save(part)
         learned = write(model.parameters_, part / "parameters.zarr")
@@ -84,6 +91,28 @@ def fit(
         )
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
+
+
+@contextmanager
+def _leaving_when_asked() -> Iterator[None]:
+    """Let TERM and USR1, which announce a time limit, keep the progress and end the fit.
+
+    The next step of the fit writes its checkpoint; a second signal ends the process as ever.
+    """
+    from neuropipe.training.checkpoint import STOP
+
+    def ask(number: int, _frame: object) -> None:
+        log.warning("%s: the fit keeps its progress and ends", signal.Signals(number).name)
+        STOP.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        STOP.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _provenance(

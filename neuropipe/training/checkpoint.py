@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from neuropipe.errors import NeuropipeError
+from neuropipe.errors import Interrupted, NeuropipeError
 
 log = logging.getLogger(__name__)
+
+# Set by the command line when the process is asked to end: progress is then written, and it ends.
+STOP = threading.Event()
 
 
 class Checkpoint:
@@ -57,7 +61,8 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Return whether `put` would write now, so that nothing is gathered in vain."""
-        return self.path is not None and time.monotonic() - self._written > self.every_s
+        late = self.path is not None and time.monotonic() - self._written > self.every_s
+        return late or STOP.is_set()
 
     def put(self, stage: str, state: dict[str, Any], *, done: bool = False) -> None:
         """Keep a stage; a finished one is written at once.
@@ -75,23 +80,32 @@ class Checkpoint:
         ------
         NeuropipeError
             If the disk is full; the file of before is then still whole.
+        Interrupted
+            After writing, when the process has been asked to end.
         """
         self.stages[stage] = {**state, "done": done}
-        if self.path is None or not (done or self.due()):
-            return
+        if self.path is not None and (done or self.due()):
+            self._write(self.path)
+        if STOP.is_set():
+            raise Interrupted(
+                f"asked to end; the fit's progress is in {self.path or 'no file'}, and the same "
+                "command goes on from there"
+            )
+
+    def _write(self, path: Path) -> None:
         # through memory: torch's own writer meets a full disk with an error that names no cause
         content = io.BytesIO()
         torch.save({"fingerprint": self.fingerprint, "stages": self.stages}, content)
-        part = self.path.with_name(f"{self.path.name}.part")
+        part = path.with_name(f"{path.name}.part")
         try:
             with part.open("wb") as stream:
                 stream.write(content.getbuffer())
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(part, self.path)
+            os.replace(part, path)
         except OSError as error:
             raise NeuropipeError(
-                f"checkpoint {self.path}: {error.strerror or error} while writing; what it held "
+                f"checkpoint {path}: {error.strerror or error} while writing; what it held "
                 "before is whole; free some space and run again"
             ) from error
         finally:

@@ -12,12 +12,12 @@ import torch
 
 from neuropipe.training.checkpoint import Checkpoint
 
-# Fits like the command line, writes every checkpoint, and dies by SIGKILL after the n-th.
+# Fits like the command line, writes every checkpoint, and is sent a signal after the n-th.
 DRIVER = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from neuropipe.training import checkpoint
-left = int(sys.argv.pop(1))
+left, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 put = checkpoint.Checkpoint.put
 
 def put_and_die(self, stage, state, *, done=False):
@@ -27,7 +27,7 @@ def put_and_die(self, stage, state, *, done=False):
     put(self, stage, state, done=done)
     left -= 1
     if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 checkpoint.Checkpoint.put = put_and_die
 from neuropipe.cli import main
@@ -44,17 +44,29 @@ def read(path):
 
 
 # 5 puts of screening, then 7 of the main stage: one a finished iteration, one at the end
-@pytest.mark.parametrize(("puts", "stage"), [(3, "screen"), (5, "screen"), (8, "main")])
-def test_a_killed_fit_resumes_to_the_same_bits(
-    study, neuropipe, fit_command, tmp_path, puts, stage
+@pytest.mark.parametrize(
+    ("puts", "number", "status", "stage"),
+    [
+        (3, signal.SIGKILL, -signal.SIGKILL, "screen"),
+        (5, signal.SIGKILL, -signal.SIGKILL, "screen"),
+        (8, signal.SIGKILL, -signal.SIGKILL, "main"),
+        (8, signal.SIGTERM, 85, "main"),
+        (2, signal.SIGUSR1, 85, "screen"),
+    ],
+)
+def test_an_ended_fit_resumes_to_the_same_bits(
+    study, neuropipe, fit_command, tmp_path, puts, number, status, stage
 ):
     words, quick = fit_command
     out, kept = tmp_path / "fold-0" / "fit.json", tmp_path / "kept" / "fold-0.pt"
     command = list(map(str, words(study, "hmm_glm", out, kept, **quick)))
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(puts), *command], capture_output=True, text=True
+        [sys.executable, "-c", DRIVER, str(puts), str(int(number)), *command],
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == status, done.stderr
+    assert status < 0 or "the same command goes on from there" in done.stderr
     assert not out.parent.exists()
     assert list(stages_of(kept))[-1] == stage
     assert neuropipe(*command) == 0
