@@ -99,7 +99,7 @@ def read_paired(
     array = _matrix(node, neural)
     time = np.asarray(node["time"].values, dtype=float)
     names = node[array.dims[1]].values if array.dims[1] in node.coords else range(array.shape[1])
-    values, channels, channel_units = _behavior(recording, signals, time, session)
+    values, channels, channel_units = behavior_columns(recording, signals, time, session)
     observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
     counted = np.asarray(array.values)
     parts = window_slices(time, window_edges(recording, time), session)
@@ -165,7 +165,11 @@ def channel_scaling(parts: Sequence[Paired]) -> tuple[np.ndarray, np.ndarray]:
     A channel that never changes has sd 1, so that scaling leaves it at zero; one without a single
     value has mean 0.
     """
-    block = np.concatenate([b for part in parts for b in part.behavior])
+    return column_scaling(np.concatenate([b for part in parts for b in part.behavior]))
+
+
+def column_scaling(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sd of each column of (sample, channel); as of `channel_scaling`."""
     seen = np.isfinite(block)
     number = np.maximum(seen.sum(0), 1)
     mean = np.where(seen, block, 0.0).sum(0) / number
@@ -187,7 +191,7 @@ def _matrix(node: xr.Dataset, neural: str) -> xr.DataArray:
     return node[(usual or found)[0]]
 
 
-def _behavior(
+def behavior_columns(
     recording: Recording, signals: Sequence[str] | Literal["all"], time: np.ndarray, session: str
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """Return values (bin, channel), names and units of the wanted signals on the neural clock."""
