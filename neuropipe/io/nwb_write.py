@@ -49,8 +49,9 @@ def write_nwb(
     ----------
     recording : DataTree
         A flat `behavior` node becomes one series a variable; x, y, z of one node stay together.
-        Voltages carry an electrode table, calcium a plane segmentation; any other node on a clock
-        becomes TimeSeries in module `derived`. Long arrays are written block by block.
+        Voltages carry an electrode table, calcium a plane segmentation, frames become an image
+        series; any other node on a clock becomes TimeSeries in module `derived`. Long arrays are
+        written block by block.
     path : the `.nwb` file; replaced only by a whole one
     truth : planted values by name, kept as scratch data, which the reader leaves alone
 
@@ -92,6 +93,8 @@ def write_nwb(
             nwb_write_series.add_calcium(file, dataset, name)
         elif family == "events":
             nwb_write_series.add_events(file, dataset, name, units_of_columns)
+        elif family == "stimulus":
+            nwb_write_series.add_movie(file, dataset, name)
         elif family == "runs":
             _add_intervals(file, dataset.rename(run="interval"), "runs", units_of_columns)
         elif node and family not in ("spikes", "units"):

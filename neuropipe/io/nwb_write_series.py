@@ -10,6 +10,7 @@ from hdmf.data_utils import GenericDataChunkIterator
 from pynwb import NWBFile, TimeSeries
 from pynwb.ecephys import ElectricalSeries
 from pynwb.event import EventsTable
+from pynwb.image import ImageSeries
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel
 
 from neuropipe.errors import SchemaError
@@ -181,6 +182,31 @@ def add_events(
         if dataset[column].attrs["units"]:
             units_of_columns[f"/events/{name}/{own}"] = dataset[column].attrs["units"]
     file.add_events_table(table)
+
+
+def add_movie(file: NWBFile, dataset: xr.Dataset, name: str) -> None:
+    """Add frames that were shown, and when, as an ImageSeries.
+
+    Raises
+    ------
+    SchemaError
+        The node has no frames, or frames without times.
+    """
+    frames = [n for n in ("frame", "frame_color") if n in dataset.variables]
+    if not frames or "frame_time" not in dataset.variables:
+        raise SchemaError(
+            f"stimulus/{name}: has {', '.join(map(str, dataset.variables)) or 'nothing'}, expected "
+            "frames and frame_time; drop it, or give it both"
+        )
+    file.add_stimulus(
+        ImageSeries(
+            name=name,
+            data=blocks(dataset[frames[0]]),
+            unit="n.a.",
+            description=dataset.attrs.get("description", "no description"),
+            **clock(dataset["frame_time"].reset_coords(drop=True).rename(frame="time")),
+        )
+    )
 
 
 def add_derived(file: NWBFile, dataset: xr.Dataset, node: str) -> None:

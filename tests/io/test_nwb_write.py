@@ -191,3 +191,21 @@ def test_what_has_no_place_in_nwb_is_refused(small_recording, tmp_path):
     with pytest.raises(SchemaError, match="expected spikes ordered by unit"):
         write_nwb(small_recording, tmp_path / "a.nwb")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_movie_comes_back_with_its_times(small_recording, tmp_path):
+    movie = xr.Dataset(
+        {
+            "frame": (("frame", "y", "x"), np.arange(24, dtype=np.float32).reshape(4, 2, 3),
+                      {"units": "1"}),
+            "frame_time": ("frame", np.array([0.0, 0.1, 0.25, 0.3]), {"units": "s"}),
+        }
+    )  # fmt: skip
+    shown = small_recording.copy()
+    shown["stimulus/bar"] = xr.DataTree(movie)
+    write_nwb(shown, tmp_path / "a.nwb")
+    back = read(tmp_path / "a.nwb", dataset="d")["stimulus/bar"].to_dataset()
+    xr.testing.assert_identical(without_own_attrs(back), movie)
+    shown["stimulus/bar"] = xr.DataTree(movie.drop_vars("frame_time"))
+    with pytest.raises(SchemaError, match="stimulus/bar: has frame, expected"):
+        write_nwb(shown, tmp_path / "b.nwb")
