@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import triton
+from lowrank_rows import lowrank_rows
 from neuropipe_kernels import OPS
 from timing import Row, ceilings, device, double, graph, milliseconds, relative
 from vq_rows import vq_rows
@@ -241,6 +242,7 @@ def bench(name: str, smoke: bool, peers: ModuleType | None, rates: dict[str, flo
     make_rows = {
         "glm_ll": glm_rows,
         "ntf_sweep": ntf_rows,
+        "poisson_lowrank_nll": lowrank_rows,
         "sos_scan": sos_rows,
         "vq_ema": vq_rows,
     }.get(name, chain_rows)

@@ -17,6 +17,8 @@ from neuropipe_kernels.glm_ll import tile_kernels as glm_kernels
 from neuropipe_kernels.hmm_fb import fused, lane_kernels, tile_kernels
 from neuropipe_kernels.ntf_sweep import fused as ntf
 from neuropipe_kernels.ntf_sweep import tile_kernels as ntf_kernels
+from neuropipe_kernels.poisson_lowrank_nll import fused as lowrank
+from neuropipe_kernels.poisson_lowrank_nll import tile_kernels as lowrank_kernels
 from neuropipe_kernels.sos_scan import fused as sos
 from neuropipe_kernels.sos_scan import lane_kernels as sos_kernels
 from neuropipe_kernels.viterbi import lane_kernels as viterbi_kernels
@@ -117,6 +119,18 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
                 yield kernel, meta, types, options
         meta = {"R": columns, "BR": max(columns, 8), "BM": 64, "GROUPED": columns > 5}
         yield ntf_kernels.update_rows, {**meta, "HALS": columns != 16}, {}, {"num_warps": 4}
+    for latents, neurons, gradient, counts in (
+        (3, 19, True, "*u8"),
+        (8, 1024, True, "*u8"),
+        (8, 100, False, "*u8"),
+        (20, 1024, True, "*i64"),
+        (64, 100, True, "*fp32"),
+    ):
+        tile = lowrank.tile(neurons, latents)
+        options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
+        form = {"SPREAD": latents != 3, "WEIGHTED": latents != 8, "GRADIENT": gradient}
+        meta = {"P": latents, "WHOLE": counts == "*u8", "EMULATE": False, **form, **tile}
+        yield lowrank_kernels.nll_kernel, meta, {"p_y": counts}, options
     for S, real, reverse in ((1, "*fp32", True), (4, "*fp32", False), (8, "*fp64", True)):
         types = {f"p_{name}": "*fp64" for name in ("sos", "z", "zf", "e", "e_out", "z_out", "M")}
         types["real"] = real

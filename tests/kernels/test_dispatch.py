@@ -57,6 +57,7 @@ def test_cpu_path_imports_no_triton() -> None:
         "k.hmm_fb(torch.zeros(1, 5, 2), p, p[0])\n"
         "k.viterbi(torch.zeros(1, 5, 2), p, p[0])\n"
         "k.glm_ll(torch.zeros(5, 1), torch.zeros(2, 3, 1), torch.zeros(2, 3), torch.zeros(5, 3))\n"
+        "k.poisson_lowrank_nll(*(torch.ones(2, 2),) * 2, torch.ones(2), None, torch.ones(2, 2))\n"
         "k.sos_scan(torch.zeros(5, 1), torch.tensor([[1.0, 0, 0, 1, 0, 0]]))\n"
         "assert 'neuropipe_kernels.lanes' not in sys.modules\n"
         "sys.exit(any(m.endswith('.fused') for m in sys.modules if m.startswith('neuropipe')))"
