@@ -13,6 +13,12 @@ UNITS = {
     "bits_per_spike": "bits/spike",
     "bits_per_bin": "bits/bin",
     "explained_variance": "1",
+    "co_smoothing_bits_per_spike": "bits/spike",
+    "neural_from_behavior_bits_per_spike": "bits/spike",
+    "behavior_from_neural_r2": "1",
+    "behavior_r2": "1",
+    "co_smoothing_r2": "1",
+    "neural_from_behavior_r2": "1",
 }
 
 
@@ -57,6 +63,52 @@ def bits_per_spike(log_likelihood: float, null_log_likelihood: float, n_spikes: 
     if n_spikes <= 0:
         return float("nan")
     return float((log_likelihood - null_log_likelihood) / (n_spikes * np.log(2)))
+
+
+def rate_bits_per_spike(rate: np.ndarray, counts: np.ndarray, null: np.ndarray) -> float:
+    """Return the gain of predicted rates over constant ones, in bits per spike.
+
+    Parameters
+    ----------
+    rate : (bin, unit), spikes a bin
+        Predicted; raised to 1e-9 where it is lower, since a lone spike at rate zero would decide
+        the whole score.
+    counts : (bin, unit)
+        Observed; a bin with a NaN is left out.
+    null : (unit,)
+        Each unit's mean count a bin in the training data.
+    """
+    seen = np.isfinite(counts).all(1)
+    y = counts[seen]
+    return bits_per_spike(
+        poisson_log_likelihood(y, np.maximum(rate[seen], 1e-9)),
+        poisson_log_likelihood(y, np.broadcast_to(np.maximum(null, 1e-9), y.shape)),
+        float(y.sum()),
+    )
+
+
+def mean_r2(prediction: np.ndarray, data: np.ndarray, mean: np.ndarray) -> float:
+    """Return the mean over channels of 1 - SSE / SST, SST about the training mean.
+
+    Parameters
+    ----------
+    prediction, data : (bin, channel)
+        NaN in `data` are left out; a channel that never departs from its mean is, too.
+    mean : (channel,)
+        Of the training data, so that a constant prediction by it scores exactly zero.
+
+    Notes
+    -----
+    NaN when no channel is left.
+    """
+    seen = np.isfinite(data)
+    error = np.where(seen, data - prediction, 0.0)
+    about = np.where(seen, data - mean, 0.0)
+    total = (about**2).sum(0)
+    used = total > 1e-12 * np.maximum(np.abs(mean), 1e-30) ** 2
+    if not used.any():
+        return float("nan")
+    return float(np.mean(1 - (error**2).sum(0)[used] / total[used]))
 
 
 def match_labels(first: np.ndarray, second: np.ndarray, n_labels: int) -> np.ndarray:
