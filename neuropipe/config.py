@@ -74,7 +74,7 @@ class Dataset(Frozen):
 class Split(Frozen):
     """How held-out data are chosen."""
 
-    by: Literal["trial", "block", "session", "subject"] = Field(
+    by: Literal["trial", "block", "run", "session", "subject"] = Field(
         description="What is held out together."
     )
     folds: int = Field(5, ge=2)

@@ -1,4 +1,4 @@
-"""Folds without leaks: by trial, by block of time with a gap, by session or by subject."""
+"""Folds without leaks: by trial, by block of time with a gap, by run, session or subject."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def make_splits(
     ----------
     recordings : mapping of session to DataTree
         Prepared recordings with node `trials`, which ``by="trial"`` needs, or with node `counts`
-        (else calcium, regions, bold, ieeg or ephys), whose extent is cut to windows.
-    by : {"trial", "block", "session", "subject"}
+        (else calcium, regions, bold, ieeg or ephys), whose extent is cut to windows; with node
+        `runs` for ``by="run"``.
+    by : {"trial", "block", "run", "session", "subject"}
         What is held out together.
     folds : int
         At least 2.
     seed : int
-        Shuffles trials, sessions or subjects.
+        Shuffles trials, runs, sessions or subjects.
     buffer_s : float
         Training data nearer than this to held-out data are left out.
     window_s : float, optional
@@ -58,8 +59,13 @@ def make_splits(
     Raises
     ------
     DataError
-        When there are fewer trials, blocks, sessions or subjects than folds, when a fold's
+        When there are fewer trials, blocks, runs, sessions or subjects than folds, when a fold's
         training side is empty, or when a trial has no finite, positive length.
+
+    Notes
+    -----
+    By run, a window is a whole run, whatever trials it has: a model may then also learn from what
+    lies between trials.
     """
     windows = {name: _windows(rec, by, window_s) for name, rec in recordings.items()}
     groups = _groups(recordings, windows, by, folds, seed, blocks_per_fold)
@@ -149,6 +155,13 @@ def _extent(recording: Recording) -> tuple[float, float]:
 
 def _windows(recording: Recording, by: str, window_s: float | None) -> np.ndarray:
     """Return the windows that a session is made of, (window, 2), s."""
+    if by == "run":
+        if "runs" not in recording.children:
+            raise DataError(
+                f"session {recording.attrs.get('session')}: a split by run needs node runs, found "
+                f"{', '.join(sorted(recording.children))}; split by trial or block"
+            )
+        return edges_of(recording, "runs")
     if "trials" in recording.children:
         return edges_of(recording, "trials")
     if by == "trial":
@@ -171,9 +184,9 @@ def _groups(
 ) -> dict[str, np.ndarray]:
     """Return the fold of every window of every session."""
     rng = generator(seed, "splits")
-    if by == "trial":
+    if by in ("trial", "run"):
         return {
-            name: rng.permutation(_deal(len(edges), folds, f"session {name}: trials"))
+            name: rng.permutation(_deal(len(edges), folds, f"session {name}: {by}s"))
             for name, edges in windows.items()
         }
     if by == "block":

@@ -46,7 +46,7 @@ def window_edges(recording: Recording, time: np.ndarray) -> np.ndarray:
 
 
 def edges_of(recording: Recording, name: str) -> np.ndarray:
-    """Return start and stop of each row of node `windows` or `trials`, (window, 2), s.
+    """Return start and stop of each row of node `windows`, `trials` or `runs`, (window, 2), s.
 
     Raises
     ------

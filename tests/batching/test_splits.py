@@ -207,3 +207,31 @@ def test_a_leak_in_a_file_of_folds_is_found():
     check_splits({"buffer_s": 0.5, "folds": [apart]})
     with pytest.raises(DataError, match=r"within 0\.6 s"):
         check_splits({"buffer_s": 0.6, "folds": [apart]})
+
+
+def with_runs(recording, edges):
+    out = recording.copy()
+    node = {
+        "run_label": ("run", np.array([f"{i}" for i in range(len(edges))], dtype=object)),
+        "start_time": ("run", np.array([a for a, _ in edges])),
+        "stop_time": ("run", np.array([b for _, b in edges])),
+    }
+    out["runs"] = xr.DataTree(xr.Dataset(node))
+    return out
+
+
+def test_by_run_holds_out_whole_runs_whatever_trials_they_have():
+    edges = [(0.0, 6.0), (6.0, 15.0), (15.0, 21.0), (21.0, 30.0)]
+    recordings = {
+        name: with_runs(rec, edges) for name, rec in sessions(2, [(1.0, 2.0), (7.0, 9.0)]).items()
+    }
+    splits = make_splits(recordings, by="run", folds=2, seed=0)
+    assert_apart(recordings, splits, 0.0)
+    for name in recordings:
+        held = [tuple(window) for fold in splits["folds"] for window in fold["test"][name]]
+        assert sorted(held) == edges
+        assert [len(fold["test"][name]) for fold in splits["folds"]] == [2, 2]
+    with pytest.raises(DataError, match=r"session s0: runs: found 4, expected .* \(5\)"):
+        make_splits(recordings, by="run", folds=5, seed=0)
+    with pytest.raises(DataError, match="a split by run needs node runs"):
+        make_splits(sessions(1), by="run", folds=2, seed=0)
