@@ -49,10 +49,12 @@ CASES = (
     Case("float64", 30, 7, 3, dtype=torch.float64, tolerance=1e-12),
 )
 SCALED = 256 * 500, 1024
+# the gradient by the offset is what is left of two sums over all bins: rounding stands out in it
+SUMMED = 3e-5
 BENCH = (
-    Case("scaled", *SCALED, 8),
-    Case("scaled, masked, a number a bin", *SCALED, 8, True, "none"),
-    Case("scaled, more latents", *SCALED, 20),
+    Case("scaled", *SCALED, 8, tolerance=SUMMED),
+    Case("scaled, masked, a number a bin", *SCALED, 8, True, "none", tolerance=SUMMED),
+    Case("scaled, more latents", *SCALED, 20, tolerance=SUMMED),
     Case("a session's bins", 1 << 20, 100, 6),
     Case("paper", 20 * 60, 100, 3),
 )
