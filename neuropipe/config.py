@@ -74,7 +74,7 @@ class Dataset(Frozen):
 class Split(Frozen):
     """How held-out data are chosen."""
 
-    by: Literal["trial", "block", "run", "session", "subject"] = Field(
+    by: Literal["trial", "block", "run", "stimulus", "session", "subject"] = Field(
         description="What is held out together."
     )
     folds: int = Field(5, ge=2)
@@ -88,6 +88,9 @@ class Split(Frozen):
 
 
 class Run(Frozen):
+    column: str = Field(
+        "stimulus", description="By stimulus: trials that agree in this column stay together."
+    )
     """One model on one data set, with its baselines."""
 
     model: str = Field(description="Name of the model.")

@@ -60,7 +60,7 @@ def test_the_small_study_is_sound():
         ("datasets.d.manifst", "x", "'datasets.d.manifst'; did you mean 'manifest'?"),
         ("runs.r.baseline", [], "'runs.r.baseline'; did you mean 'baselines'?"),
         ("runs.r.split.bufer_s", 1, "'runs.r.split.bufer_s'; did you mean 'buffer_s'?"),
-        ("runs.r.split.zzz", 1, "known are by, folds, buffer_s, window_s, blocks_per_fold"),
+        ("runs.r.split.zzz", 1, "known are by, folds, buffer_s, window_s, blocks_per_fold, column"),
         ("runs.r.split.folds", 1, "runs.r.split.folds: Input should be greater than or equal to 2, "
                                   "found 1"),
         ("runs.r.split.by", "time", "runs.r.split.by: Input should be 'trial', 'block'"),

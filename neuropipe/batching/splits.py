@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from neuropipe.batching.windows import cut_evenly, edges_of
 from neuropipe.errors import DataError
@@ -16,6 +17,7 @@ Windows = dict[str, list[list[float]]]
 
 # Whose clock says how long a session is, the first that it has.
 FAMILIES = ("counts", "calcium", "regions", "bold", "ieeg", "ephys")
+IMPULSE_S = 1e-3  # window of a trial whose event has no duration
 
 
 def make_splits(
@@ -27,6 +29,7 @@ def make_splits(
     buffer_s: float = 0.0,
     window_s: float | None = None,
     blocks_per_fold: int = 1,
+    column: str = "stimulus",
 ) -> dict[str, Any]:
     """Divide sessions into folds, each with a training and a held-out side.
 
@@ -35,13 +38,13 @@ def make_splits(
     recordings : mapping of session to DataTree
         Prepared recordings with node `trials`, which ``by="trial"`` needs, or with node `counts`
         (else calcium, regions, bold, ieeg or ephys), whose extent is cut to windows; with node
-        `runs` for ``by="run"``.
-    by : {"trial", "block", "run", "session", "subject"}
-        What is held out together.
+        `runs` for ``by="run"``, with `betas` or `trials` for ``by="stimulus"``.
+    by : {"trial", "block", "run", "stimulus", "session", "subject"}
+        What is held out together; a stimulus in all sessions at once, whoever saw it.
     folds : int
         At least 2.
     seed : int
-        Shuffles trials, runs, sessions or subjects.
+        Shuffles trials, stimuli, runs, sessions or subjects.
     buffer_s : float
         Training data nearer than this to held-out data are left out.
     window_s : float, optional
@@ -49,6 +52,9 @@ def make_splits(
         block.
     blocks_per_fold : int
         For ``by="block"``: how many separate stretches a fold holds out, spread over the session.
+    column : str
+        For ``by="stimulus"``: column of the trials; those that agree in it stay together, so it
+        may also name what stimuli were cut from.
 
     Returns
     -------
@@ -68,7 +74,10 @@ def make_splits(
     lies between trials.
     """
     windows = {name: _windows(rec, by, window_s) for name, rec in recordings.items()}
-    groups = _groups(recordings, windows, by, folds, seed, blocks_per_fold)
+    if by == "stimulus":
+        groups = _groups_of_stimuli(recordings, folds, seed, column)
+    else:
+        groups = _groups(recordings, windows, by, folds, seed, blocks_per_fold)
     out = []
     for fold in range(folds):
         train: Windows = {}
@@ -162,6 +171,8 @@ def _windows(recording: Recording, by: str, window_s: float | None) -> np.ndarra
                 f"{', '.join(sorted(recording.children))}; split by trial or block"
             )
         return edges_of(recording, "runs")
+    if by == "stimulus":
+        return trial_edges(_shown(recording))
     if "trials" in recording.children:
         return edges_of(recording, "trials")
     if by == "trial":
@@ -172,6 +183,58 @@ def _windows(recording: Recording, by: str, window_s: float | None) -> np.ndarra
         )
     start, stop = _extent(recording)
     return cut_evenly(start, stop, window_s) if window_s else np.array([[start, stop]])
+
+
+def trial_edges(trials: xr.Dataset) -> np.ndarray:
+    """Return start and stop of each trial of a table, (trial, 2), s; an impulse lasts 1 ms."""
+    start = trials["start_time"].values.astype(float)
+    if not np.isfinite(start).all():
+        raise DataError("trials: a start_time is not finite, so a trial stands at no time")
+    stop = trials["stop_time"].values.astype(float) if "stop_time" in trials else start
+    return np.stack([start, np.fmax(stop, start + IMPULSE_S)], 1)
+
+
+def _shown(recording: Recording) -> xr.Dataset:
+    """Return the table of trials with their stimuli: that of the amplitudes, else node trials."""
+    for name in ("betas", "trials"):
+        if name in recording.children:
+            return recording[name].to_dataset()
+    raise DataError(
+        f"session {recording.attrs.get('session')}: a split by stimulus needs node betas or "
+        f"trials, found {', '.join(sorted(recording.children))}; add the step single_trial"
+    )
+
+
+def _groups_of_stimuli(
+    recordings: Mapping[str, Recording], folds: int, seed: int, column: str
+) -> dict[str, np.ndarray]:
+    """Return the fold of every trial; those of one stimulus share it in all sessions."""
+    names = {session: stimuli(_shown(rec), column, rec) for session, rec in recordings.items()}
+    unique = sorted({name for shown in names.values() for name in shown})
+    dealt = generator(seed, "splits").permutation(_deal(len(unique), folds, "stimuli"))
+    fold_of = dict(zip(unique, dealt, strict=True))
+    return {session: np.array([fold_of[n] for n in shown]) for session, shown in names.items()}
+
+
+def stimuli(trials: xr.Dataset, column: str, recording: Recording) -> list[str]:
+    """Return what each trial showed, by a column of its table.
+
+    Raises
+    ------
+    DataError
+        If the column is not there, or empty in a trial.
+    """
+    where = f"session {recording.attrs.get('session')}: column {column!r} of the trials"
+    if column not in trials:
+        raise DataError(f"{where} is missing; they have {', '.join(map(str, trials.data_vars))}")
+    shown = [str(name) for name in trials[column].values]
+    empty = [row for row, name in enumerate(shown) if name in ("", "n/a", "nan", "None")]
+    if empty:
+        raise DataError(
+            f"{where} is empty in {len(empty)} of {len(shown)} trials, first in row {empty[0]}; "
+            "choose trials that showed a stimulus with `where` of the step single_trial"
+        )
+    return shown
 
 
 def _groups(
