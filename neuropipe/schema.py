@@ -97,6 +97,10 @@ NODES: dict[str, dict[str, Var]] = {
         "stimulus": Var(("stimulus",), "", "s", "identifier of each stimulus"),
         "embedding": Var(("stimulus", "feature"), "1", "f", "features of each stimulus"),
     },
+    "text_embedding": {
+        "stimulus": Var(("stimulus",), "", "s", "identifier of each stimulus"),
+        "embedding": Var(("stimulus", "feature"), "1", "f", "features of each stimulus' caption"),
+    },
     "runs": {
         "run_label": Var(("run",), "", "s", "BIDS run label, or the file's name"),
         "start_time": Var(("run",), "s", "f", "first sample of the run"),

@@ -29,7 +29,7 @@ MADE_BY = {"Name": "neuropipe", "Version": __version__}
 # Years before 1925 say that a date is not the true one.
 EPOCH = "1910-01-01T00:00:00"
 KNOWN = {
-    "bold": ("bold", "confounds", "embedding", "intervals/events", "runs"),
+    "bold": ("bold", "confounds", "embedding", "text_embedding", "intervals/events", "runs"),
     "ieeg": ("ieeg", "behavior", "embedding", "intervals/events", "runs"),
 }
 FORMATS = ("brainvision", "edf")
@@ -89,8 +89,8 @@ def write_bids(
     Notes
     -----
     The brain mask (which voxels there are) and the confounds stand in ``derivatives/neuropipe``,
-    the embedding in ``stimuli/embedding.h5``. Runs without a gap between them get no acq_time.
-    A contact whose type is not known is written as SEEG, for BIDS wants a type.
+    embeddings in ``stimuli/embedding.h5`` and ``stimuli/text_embedding.h5``. Runs without a gap
+    between them get no acq_time. A contact whose type is not known is written as SEEG, for BIDS wants a type.
     """
     root = Path(root)
     kind = _kind(recording, root)
@@ -210,9 +210,10 @@ def _write_tree(
         main, files = write_ieeg(recording, home / "ieeg", pieces, prefix, task, format)
     for piece, file in zip(pieces, main, strict=True):
         files += _events(recording, piece, file.parent)
-    if "embedding" in recording.children:
-        node = recording["embedding"].to_dataset()
-        files.append(write_embedding(node, root / "stimuli" / "embedding.h5"))
+    for name in ("embedding", "text_embedding"):
+        if name in recording.children:
+            node = recording[name].to_dataset()
+            files.append(write_embedding(node, root / "stimuli" / f"{name}.h5"))
     acquired = _acquired(recording, pieces)
     names = [file.relative_to(home).as_posix() for file in main]
     scans = home / f"{prefix}_scans.tsv"

@@ -45,6 +45,7 @@ def read(
     repetition_time_s: float | None = None,
     echo: int = 0,
     embedding: str = "",
+    text_embedding: str = "",
 ) -> Recording:
     """Read the BOLD runs of one session as a lazy recording.
 
@@ -67,12 +68,13 @@ def read(
     echo : which echo to read, where runs have several; 0 expects one
     embedding : file of the stimuli's features, relative to the data set's root; see
         `neuropipe.io.embedding`
+    text_embedding : the same of the features of their captions
 
     Returns
     -------
     DataTree
-        Nodes bold and runs; confounds, intervals/events and embedding where there are any. NaN
-        voxels and voxels without variance are kept: `select_voxels` leaves them out.
+        Nodes bold and runs; confounds, intervals/events, embedding and text_embedding where there
+        are any. NaN voxels and voxels without variance are kept: `select_voxels` leaves them out.
 
     Raises
     ------
@@ -127,12 +129,14 @@ def read(
             nodes["intervals/events"] = events(table, label)
         runs.append(Run(label, opened[one].count * first_s, nodes, start_s))
     built = joined(runs, where)
-    if embedding:
-        built["embedding"] = read_embedding(_option_file(embedding, "embedding", files))
+    for name, option in (("embedding", embedding), ("text_embedding", text_embedding)):
+        if option:
+            built[name] = read_embedding(_option_file(option, name, files))
     recording = xr.DataTree.from_dict({f"/{name}": node for name, node in built.items()})
     parameters = {
         "mask": Path(mask).name, "resample_mask": resample_mask, "drop_volumes": drop_volumes,
         "repetition_time_s": repetition_time_s, "echo": echo, "embedding": Path(embedding).name,
+        "text_embedding": Path(text_embedding).name,
     }  # fmt: skip
     history = [{"name": "read_bold", "parameters": parameters, "version": __version__}]
     recording.attrs = {

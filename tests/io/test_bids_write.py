@@ -165,7 +165,11 @@ def test_bold_reads_back_in_nibabel(bold, tmp_path):
 def test_bold_comes_back_through_our_reader(bold, tmp_path):
     reader = pytest.importorskip("neuropipe.io.bold")
     files = write_bids(bold, tmp_path / "tree", task="images")
-    back = reader.read(files, embedding="stimuli/embedding.h5")
+    back = reader.read(
+        files,
+        embedding="stimuli/embedding.h5",
+        text_embedding="stimuli/text_embedding.h5",
+    )
     mine, own = bold["bold"].to_dataset(), back["bold"].to_dataset()
     np.testing.assert_array_equal(own["bold"].values, mine["bold"].values)
     for name in ("time", *"ijkxyz"):
@@ -179,7 +183,8 @@ def test_bold_comes_back_through_our_reader(bold, tmp_path):
     assert back["intervals/events/stimulus"].values.tolist() == (
         bold["intervals/events/stimulus"].values.tolist()
     )
-    assert back["embedding"].to_dataset().load().equals(bold["embedding"].to_dataset())
+    for name in ("embedding", "text_embedding"):
+        assert back[name].to_dataset().load().equals(bold[name].to_dataset())
 
 
 def test_sixteen_bits_keep_the_range(bold, tmp_path):

@@ -56,7 +56,9 @@ def least_squares(recording, truth, plan, extra: bool = False) -> np.ndarray:
 
 def test_it_is_a_recording_of_the_catalogue():
     _, recording, truth = drawn()
-    validate(recording, "bold", "confounds", "intervals/events", "embedding", "runs")
+    validate(
+        recording, "bold", "confounds", "intervals/events", "embedding", "text_embedding", "runs"
+    )
     bold = recording["bold"].to_dataset()
     assert bold["bold"].dtype == np.float32
     affine = np.array(bold.attrs["affine"]).reshape(4, 4)

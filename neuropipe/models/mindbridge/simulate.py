@@ -217,7 +217,7 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
     recording : DataTree
         Nodes `bold` (1, as scanned), `confounds` (six motion parameters and
         framewise_displacement), `intervals/events` with the image in column ``stimulus``,
-        `embedding` (image codes, tokens side by side) and `runs`.
+        `embedding` and `text_embedding` (image and text codes, tokens side by side) and `runs`.
     truth : Dataset
         ``beta`` and ``driven (trial, voxel)`` % of baseline, with and without the trial's own
         noise; ``baseline (voxel)``; ``image_code`` and ``text_code (stimulus, feature)``;
@@ -322,6 +322,16 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
         ),
         "/embedding": xr.Dataset(
             {"embedding": (("stimulus", "feature"), code.astype(np.float32), {"units": "1"})},
+            {"stimulus": image},
+        ),
+        "/text_embedding": xr.Dataset(
+            {
+                "embedding": (
+                    ("stimulus", "feature"),
+                    world.text_code(z).astype(np.float32),
+                    {"units": "1"},
+                )
+            },
             {"stimulus": image},
         ),
         "/runs": xr.Dataset(
