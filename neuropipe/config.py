@@ -25,6 +25,9 @@ PARAMETERS = {
     "poisson_hmm": "neuropipe.baselines.config:HMMConfig",
     "plain_cp": "neuropipe.baselines.config:CPConfig",
     "static_correlation": "neuropipe.baselines.config:CorrelationConfig",
+    "gpfa": "neuropipe.baselines.config:GPFAConfig",
+    "pca_regression": "neuropipe.baselines.config:PCAConfig",
+    "smoothed_factors": "neuropipe.baselines.config:FactorsConfig",
     "windowed_correlation": "neuropipe.baselines.config:WindowedConfig",
 }
 THRESHOLDS = {"quality": "neuropipe.quality.thresholds:Thresholds"}
@@ -85,12 +88,12 @@ class Split(Frozen):
         None, gt=0, description="Length of windows that a recording without trials is cut to."
     )
     blocks_per_fold: int = Field(1, ge=1, description="Separate stretches that a fold holds out.")
-
-
-class Run(Frozen):
     column: str = Field(
         "stimulus", description="By stimulus: trials that agree in this column stay together."
     )
+
+
+class Run(Frozen):
     """One model on one data set, with its baselines."""
 
     model: str = Field(description="Name of the model.")
@@ -141,6 +144,8 @@ class Study(Frozen):
         for name in blocks:
             if not name.replace("_", "a").isalnum() or not name.isascii():
                 raise ValueError(f"{name!r} names files: use letters, digits and _ only")
+            if name == "splits":
+                raise ValueError("'splits' is the name of a folder of results: choose another")
         return blocks
 
 

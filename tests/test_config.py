@@ -83,6 +83,7 @@ def test_the_small_study_is_sound():
         ("datasets.d.sessions", [], "no session is listed"),
         ("datasets.d.preprocess", [{"bin": 1}], "step 0 lacks the key 'step'"),
         ("datasets.a-b", {"manifest": "x"}, "'a-b' names files: use letters, digits and _ only"),
+        ("datasets.splits", {"manifest": "x"}, "'splits' is the name of a folder of results"),
         ("study", "My Study", "study: String should match pattern"),
     ],
 )  # fmt: skip

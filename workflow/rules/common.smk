@@ -28,7 +28,7 @@ REPORTED = (
 
 
 wildcard_constraints:
-    dataset="[A-Za-z0-9_]+",
+    dataset="|".join(STUDY.datasets),
     session="[A-Za-z0-9_.+-]+",
     run="[A-Za-z0-9_]+",
     estimator="[a-z0-9_]+",

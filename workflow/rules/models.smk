@@ -22,7 +22,8 @@ rule fit:
         # off the declared outputs: a failed job keeps its progress
         checkpoint="results/checkpoint/{run}/{estimator}/fold-{fold}.pt",
     shell:
-        "neuropipe fit {wildcards.estimator} {params.stores:q} --splits {input.splits}"
+        # in the shell's place: signals of a batch system reach the fit itself
+        "exec neuropipe fit {wildcards.estimator} {params.stores:q} --splits {input.splits}"
         " --fold {wildcards.fold} --seed {params.seed} --parameters {params.settings:q}"
         " --checkpoint {params.checkpoint} --output {output} > {log} 2>&1"
 
