@@ -90,7 +90,8 @@ def write_bids(
     -----
     The brain mask (which voxels there are) and the confounds stand in ``derivatives/neuropipe``,
     embeddings in ``stimuli/embedding.h5`` and ``stimuli/text_embedding.h5``. Runs without a gap
-    between them get no acq_time. A contact whose type is not known is written as SEEG, for BIDS wants a type.
+    between them get no acq_time. A contact whose type is not known is written as SEEG, for BIDS
+    wants a type.
     """
     root = Path(root)
     kind = _kind(recording, root)

@@ -15,9 +15,8 @@ def shown(names, n_voxels=6, seed=0, *, subject="s1", session="", signal=1.0, co
     rng = np.random.default_rng([seed, n_voxels])
     names = np.array(names, object)
     unique = list(dict.fromkeys(names))
-    drawn = np.random.default_rng(99)
-    if codes is None:
-        codes = {n: drawn.normal(size=n_features) for n in sorted(unique)}
+    if codes is None:  # whoever sees it, a stimulus has the same features
+        codes = {n: np.random.default_rng(list(n.encode())).normal(size=n_features) for n in unique}
     features = np.stack([codes[n] for n in unique]).astype(np.float32)
     at = [unique.index(n) for n in names]
     mix = rng.normal(size=(features.shape[1], n_voxels))
