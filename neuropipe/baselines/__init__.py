@@ -7,5 +7,8 @@ BASELINES = {
     "poisson_hmm": "neuropipe.baselines.poisson_hmm:PoissonHMM",
     "plain_cp": "neuropipe.baselines.cp:PlainCP",
     "static_correlation": "neuropipe.baselines.correlation:StaticCorrelation",
+    "gpfa": "neuropipe.baselines.gpfa:GPFA",
+    "pca_regression": "neuropipe.baselines.pca_regression:PCARegression",
+    "smoothed_factors": "neuropipe.baselines.smoothed_factors:SmoothedFactors",
     "windowed_correlation": "neuropipe.baselines.correlation:WindowedCorrelation",
 }

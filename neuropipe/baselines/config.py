@@ -85,3 +85,54 @@ class WindowedConfig(TraceConfig):
     rank: int | tuple[int, ...] = Field(8, description="States; of several the largest.")
     correlation_windows: int = Field(21, ge=3, description="Length of the sliding window.")
     n_restarts: int = Field(5, ge=1)
+
+
+class PairedConfig(BaseModel):
+    """Settings of the baselines that stand beside the MM-GPVAE; meanings as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observations: str = "counts"
+    signals: tuple[str, ...] | Literal["all"] = "all"
+    min_spikes: int = Field(10, ge=1)
+    behavior_degree: Literal[1, 2] = Field(
+        2, description="At most; 2: neural activity follows from channels and their products."
+    )
+
+
+class FactorsConfig(PairedConfig):
+    """Settings of factor analysis of smoothed counts."""
+
+    n_latents: int | tuple[int, ...] = Field(
+        (1, 2, 3, 4, 6, 8, 12), description="Factors; of several the best inside the training data."
+    )
+    smoothing_bins: float | tuple[float, ...] = Field(
+        (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
+        description="Sd of the Gaussian filter; of several the best inside the training data.",
+    )
+
+
+class PCAConfig(FactorsConfig):
+    """Settings of regression on principal components."""
+
+    behavior_degree: Literal[1, 2] = 1
+
+
+class GPFAConfig(PairedConfig):
+    """Settings of elephant's Gaussian-process factor analysis."""
+
+    n_latents: int | tuple[int, ...] = Field(
+        (2, 4, 8), description="Latents; of several the best inside the training data."
+    )
+    max_iterations: int = Field(
+        100, ge=1, description="Of EM; elephant's 500 change little (0.01 of R2)."
+    )
+    choice_iterations: int = Field(20, ge=1, description="Of EM, where numbers are compared.")
+    tolerance: float = Field(1e-8, gt=0, description="Of the log-likelihood, as elephant's.")
+    length_scale_s: float = Field(0.1, gt=0, description="Start of every latent's, elephant's.")
+    min_noise_share: float = Field(
+        0.01, gt=0, lt=1, description="Least private share of a unit's variance, elephant's."
+    )
+    segment_bins: int = Field(
+        50, ge=2, description="Windows are cut to pieces of at most these for EM; elephant: 20."
+    )

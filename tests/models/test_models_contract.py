@@ -1,5 +1,6 @@
 """Every registered model and baseline keeps the same promises."""
 
+from importlib.util import find_spec
 from itertools import chain
 
 import numpy as np
@@ -16,9 +17,15 @@ from neuropipe.models.hmm_glm.simulate import Plan, simulate
 from neuropipe.preprocess import apply_steps
 from neuropipe.schema import faults_of_dataset
 
-ALL = {**MODELS, **BASELINES}
+NEEDS = {"gpfa": "elephant"}
+ALL = {
+    name: where
+    for name, where in {**MODELS, **BASELINES}.items()
+    if find_spec(NEEDS.get(name, "numpy")) is not None
+}
 SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
+         "gpfa": {"n_latents": 2, "max_iterations": 5},
          "ntf_connectome": {"rank": 2, "n_restarts": 2, "max_sweeps": 20, "communities": "none"},
          "plain_cp": {"rank": 2, "max_sweeps": 20},
          "windowed_correlation": {"rank": 2, "n_restarts": 2},
@@ -120,7 +127,7 @@ def test_its_settings_are_known_to_the_configuration(name):
 
 
 def test_registries_agree_and_unknown_names_list_the_known():
-    assert set(PARAMETERS) == set(ALL)
+    assert set(PARAMETERS) == {*MODELS, *BASELINES}
     assert set(MODELS) <= set(SIMULATORS)
     with pytest.raises(ConfigError, match=r"did you mean 'hmm_glm'\?"):
         resolve("hmm_gml", ALL)
