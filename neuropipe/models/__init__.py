@@ -22,6 +22,7 @@ SIMULATORS = {
     "du_in": "neuropipe.models.du_in.simulate",
     "hmm_glm": "neuropipe.models.hmm_glm.simulate",
     "mindbridge": "neuropipe.models.mindbridge.simulate",
+    "neuroformer": "neuropipe.models.neuroformer.simulate",
     "ntf_connectome": "neuropipe.models.ntf_connectome.simulate",
 }
 

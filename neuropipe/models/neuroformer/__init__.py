@@ -1,0 +1,1 @@
+"""Neuroformer: a generative model of spikes, conditioned on stimulus and behaviour."""
