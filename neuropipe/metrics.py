@@ -34,6 +34,13 @@ UNITS = {
     "brain_retrieval_top5": "1",
     "pixel_correlation": "1",
     "structural_similarity": "1",
+    "joint_cross_entropy": "nats/token",
+    "time_cross_entropy": "nats/token",
+    "unit_cross_entropy": "nats/token",
+    "decoding_r": "1",
+    "decoding_r2": "1",
+    "decoding_null_r": "1",
+    "decoding_p": "1",
 }
 
 
