@@ -18,6 +18,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Names that a run may use; kept as text because this module is read while the job graph is built.
 PARAMETERS = {
     "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
+    "mm_gpvae": "neuropipe.models.mm_gpvae.config:Config",
     "ntf_connectome": "neuropipe.models.ntf_connectome.config:Config",
     "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",
@@ -28,6 +29,7 @@ PARAMETERS = {
     "gpfa": "neuropipe.baselines.config:GPFAConfig",
     "pca_regression": "neuropipe.baselines.config:PCAConfig",
     "smoothed_factors": "neuropipe.baselines.config:FactorsConfig",
+    "unshared_gpvae": "neuropipe.models.mm_gpvae.config:Config",
     "windowed_correlation": "neuropipe.baselines.config:WindowedConfig",
 }
 THRESHOLDS = {"quality": "neuropipe.quality.thresholds:Thresholds"}

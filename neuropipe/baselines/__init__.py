@@ -10,5 +10,6 @@ BASELINES = {
     "gpfa": "neuropipe.baselines.gpfa:GPFA",
     "pca_regression": "neuropipe.baselines.pca_regression:PCARegression",
     "smoothed_factors": "neuropipe.baselines.smoothed_factors:SmoothedFactors",
+    "unshared_gpvae": "neuropipe.models.mm_gpvae.unshared:UnsharedGPVAE",
     "windowed_correlation": "neuropipe.baselines.correlation:WindowedCorrelation",
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is impor
 
 MODELS = {
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
+    "mm_gpvae": "neuropipe.models.mm_gpvae.estimator:MMGPVAE",
     "ntf_connectome": "neuropipe.models.ntf_connectome.estimator:NTFConnectome",
 }
 # A model's planted sessions may come before the model itself.
@@ -22,6 +23,7 @@ SIMULATORS = {
     "du_in": "neuropipe.models.du_in.simulate",
     "hmm_glm": "neuropipe.models.hmm_glm.simulate",
     "mindbridge": "neuropipe.models.mindbridge.simulate",
+    "mm_gpvae": "neuropipe.models.mm_gpvae.simulate",
     "neuroformer": "neuropipe.models.neuroformer.simulate",
     "ntf_connectome": "neuropipe.models.ntf_connectome.simulate",
 }

@@ -23,9 +23,13 @@ ALL = {
     for name, where in {**MODELS, **BASELINES}.items()
     if find_spec(NEEDS.get(name, "numpy")) is not None
 }
+ONE_MODALITY = {"modalities": "neural", "n_shared": 0, "n_neural": 2, "n_behavior": 0,
+                "n_restarts": 1, "max_bins": 100,
+                "training": {"epochs": 3, "batch_size": 4, "learning_rate": 0.01}}  # fmt: skip
 SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
          "gpfa": {"n_latents": 2, "max_iterations": 5},
+         "mm_gpvae": ONE_MODALITY, "unshared_gpvae": ONE_MODALITY,
          "ntf_connectome": {"rank": 2, "n_restarts": 2, "max_sweeps": 20, "communities": "none"},
          "plain_cp": {"rank": 2, "max_sweeps": 20},
          "windowed_correlation": {"rank": 2, "n_restarts": 2},

@@ -1,0 +1,120 @@
+"""Encoders from a bin's data to evidence, and decoders from a bin's latents to predictors.
+
+Widths and activations (ELU) as in Gondur et al. (ICLR 2024); the authors' ELU on the output of the
+image decoder, which cannot go below -1, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+CHANNELS = 16  # of the first convolution
+
+
+def perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """Return linear layers with ELU between them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ELU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Frames(nn.Module):
+    """Flat pixels (..., y * x) to images (bins, 1, y, x), and what a network makes of them back."""
+
+    def __init__(self, shape: tuple[int, int], inner: nn.Module) -> None:
+        super().__init__()
+        self.shape, self.inner = shape, inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the inner network to each frame."""
+        out = self.inner(x.reshape(-1, 1, *self.shape))
+        return out.reshape(*x.shape[:-1], -1)
+
+
+def image_encoder(shape: tuple[int, int], width: int, out: int) -> nn.Module:
+    """Return two strided convolutions and two linear layers, pixels to `out` numbers."""
+    y, x = ((side + 3) // 4 for side in shape)
+    return Frames(shape, nn.Sequential(
+        nn.Conv2d(1, CHANNELS, 5, stride=2, padding=2), nn.ELU(),
+        nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2, padding=1), nn.ELU(), nn.Flatten(),
+        nn.Linear(2 * CHANNELS * y * x, width), nn.ELU(), nn.Linear(width, out),
+    ))  # fmt: skip
+
+
+class ImageDecoder(nn.Module):
+    """Two linear layers and two transposed convolutions, latents to pixels."""
+
+    def __init__(self, n_latents: int, width: int, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.small = ((shape[0] + 3) // 4, (shape[1] + 3) // 4)
+        y, x = self.small
+        self.dense = nn.Sequential(
+            nn.Linear(n_latents, width), nn.ELU(), nn.Linear(width, 2 * CHANNELS * y * x), nn.ELU()
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(2 * CHANNELS, CHANNELS, 4, stride=2, padding=1), nn.ELU(),
+            nn.ConvTranspose2d(CHANNELS, 1, 4, stride=2, padding=1),
+        )  # fmt: skip
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return pixels (..., y * x) of latents (..., latent)."""
+        y, x = self.shape
+        small = self.dense(z.reshape(-1, z.shape[-1])).unflatten(-1, (2 * CHANNELS, *self.small))
+        return self.up(small)[:, 0, :y, :x].reshape(*z.shape[:-1], y * x)
+
+
+def make_encoder(
+    kind: str, n_channels: int, hidden: Sequence[int], out: int, shape: tuple[int, int] | None
+) -> nn.Module:
+    """Return a network from a bin's data to `out` numbers."""
+    if kind == "conv":
+        return image_encoder(shape or (1, 1), hidden[-1] if hidden else 64, out)
+    return perceptron([n_channels, *(hidden if kind == "mlp" else ()), out])
+
+
+def make_decoder(
+    kind: str, n_latents: int, hidden: Sequence[int], n_channels: int,
+    shape: tuple[int, int] | None,
+) -> nn.Module:  # fmt: skip
+    """Return a network from a bin's latents to the predictor of each channel."""
+    if kind == "conv":
+        return ImageDecoder(n_latents, hidden[-1] if hidden else 64, shape or (1, 1))
+    return perceptron([n_latents, *(tuple(hidden)[::-1] if kind == "mlp" else ()), n_channels])
+
+
+def jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the predictor (B, T, channel) at z (B, T, D) and its slopes (B, T, channel, D)."""
+    columns = []
+    eta = torch.empty(0)
+    for d in range(z.shape[-1]):
+        tangent = torch.zeros_like(z)
+        tangent[..., d] = 1
+        found = torch.func.jvp(decoder, (z,), (tangent,))
+        eta = found[0]
+        columns.append(found[1])
+    return eta, torch.stack(columns, -1)
+
+
+class TimeMap(nn.Module):
+    """The paper's learned map over time, shared by a modality's latents: bins to coefficients.
+
+    Parameters
+    ----------
+    n_bins, n_coefficients : int
+        T and F; trials must have this length and lack no bin.
+    """
+
+    def __init__(self, n_bins: int, n_coefficients: int) -> None:
+        super().__init__()
+        self.mean = nn.Linear(n_bins, n_coefficients)
+        self.log_sd = nn.Linear(n_bins, n_coefficients, bias=False)
+
+    def forward(self, mean: Tensor, log_sd: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, T, D) to (B, D, F), for means and log sds."""
+        return self.mean(mean.transpose(1, 2)), self.log_sd(log_sd.transpose(1, 2))
