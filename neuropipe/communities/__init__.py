@@ -5,7 +5,7 @@ from neuropipe.communities.lfr import PlantedGraph, lfr_graph
 from neuropipe.communities.modularity import modularity, modularity_value
 from neuropipe.communities.partition import Partition
 from neuropipe.communities.posterior import sample_partitions
-from neuropipe.communities.sbm import description_length, fit_sbm, select_sbm
+from neuropipe.communities.sbm import description_length, fit_assortative, fit_sbm, select_sbm
 
 __all__ = [
     "Partition",
@@ -14,6 +14,7 @@ __all__ = [
     "co_assignment",
     "consensus",
     "description_length",
+    "fit_assortative",
     "fit_sbm",
     "lfr_graph",
     "modularity",

@@ -69,6 +69,10 @@ class BlockModel:
             self.log_q = log_restricted_partitions(int(self.degrees.sum()), n)
         self.set_shape(self.shape)
 
+    def state(self, labels: np.ndarray) -> BlockState:
+        """Return a partition of the nodes with its sums."""
+        return BlockState(self, labels)
+
     def set_shape(self, shape: float) -> None:
         """Take another shape of the gamma family."""
         self.shape = shape

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from neuropipe.communities.assortative import AssortativeModel, AssortativeState
 from neuropipe.communities.block_costs import partition_prior
-from neuropipe.communities.block_state import BlockModel, BlockState, of_blocks, of_weights
+from neuropipe.communities.block_state import BlockState, of_blocks, of_weights
 from neuropipe.communities.modularity import modularity
 from neuropipe.communities.partition import Partition, by_size, checked_weights
-from neuropipe.communities.search import descend, merge_split, starts
+from neuropipe.communities.search import Bounds, descend, fine_starts, search
 from neuropipe.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 FAMILIES = ("exponential", "gamma", "normal")
-_FINEST = 24
 
 
 def fit_sbm(
     weights: np.ndarray, *, family: str = "exponential", degree_corrected: bool = False,
-    nested: bool = False, max_blocks: int | None = None, n_sweeps: int = 4, n_restarts: int = 2,
-    seed: int,
+    nested: bool = False, n_blocks: int | None = None, max_blocks: int | None = None,
+    n_sweeps: int = 4, n_restarts: int = 2, seed: int,
 ) -> Partition:  # fmt: skip
     """Find communities by the description length of a weighted stochastic block model.
 
@@ -40,8 +40,11 @@ def fit_sbm(
     nested : bool
         Describe the table of edge counts by a block model of its own, and so on. It finds smaller
         blocks in sparse graphs.
+    n_blocks : int, optional
+        A known number of blocks, inferred without it. Blocks that differ too little to be worth
+        their description are found only so.
     max_blocks : int, optional
-        No more blocks than this; the number is inferred in any case.
+        No more blocks than this.
     n_sweeps : int
         Passes over all nodes at each number of blocks, at most.
     n_restarts : int
@@ -75,22 +78,34 @@ def fit_sbm(
     012804), then merge-split moves (Peixoto 2020, PRE 102 012305).
     """
     weights = checked_weights(weights, "fit_sbm")
-    n = len(weights)
     if family not in FAMILIES:
         raise ConfigError(f"fit_sbm: family is {family!r}, expected one of {', '.join(FAMILIES)}")
-    numbers = {"n_sweeps": n_sweeps, "n_restarts": n_restarts}
-    numbers |= {} if max_blocks is None else {"max_blocks": max_blocks}
-    for name, number in numbers.items():
-        if number < 1:
-            raise ConfigError(f"fit_sbm: {name} is {number}, expected at least 1")
+    bounds = _bounds("fit_sbm", len(weights), n_blocks, max_blocks)
+    _check("fit_sbm", {"n_sweeps": n_sweeps, "n_restarts": n_restarts})
     model = of_weights(weights, family, degree_corrected)
-    if model.n_edges == 0:
-        labels = np.zeros(n, dtype=int)
+    if model.n_edges == 0 and n_blocks is None:
+        labels = np.zeros(len(weights), dtype=int)
         cost = BlockState(model, labels).description_length()
         return Partition(labels, cost, 1, family, degree_corrected)
     rng = np.random.default_rng(seed)
-    most = min(n, max_blocks or n)
-    cost, labels = _search(model, rng, most, n_sweeps, n_restarts, nested)
+    fines = fine_starts(model, rng, bounds, n_restarts)
+    # large graphs with weak blocks: merging from fine blocks gets stuck, modularity does not
+    by_modularity = modularity(weights, n_restarts=1, seed=int(rng.integers(2**31))).labels
+    if 1 < by_modularity.max() + 1 <= bounds.most:
+        fines.append(by_modularity)
+
+    def nested_cost(state: BlockState) -> float:
+        return (
+            state.graph_cost()
+            + partition_prior(state.sizes[: state.n_blocks])
+            + hierarchy(state, rng)[0]
+        )
+
+    cost, labels = search(
+        model, rng, fines, bounds, n_sweeps=n_sweeps, n_rounds=4 if nested else 12,
+        cost=nested_cost if nested else BlockState.description_length,
+        n_looked_at=6 if nested else 1,
+    )  # fmt: skip
     levels: tuple[np.ndarray, ...] = ()
     labels = by_size(labels)
     if nested:
@@ -101,6 +116,89 @@ def fit_sbm(
         cost = state.graph_cost() + partition_prior(state.sizes[: state.n_blocks]) + table
     log.info("fit_sbm: %d blocks, %.1f nats (%s)", labels.max() + 1, cost, family)
     return Partition(labels, cost, int(labels.max()) + 1, family, degree_corrected, levels)
+
+
+def fit_assortative(
+    weights: np.ndarray, *, n_blocks: int | None = None, max_blocks: int | None = None,
+    n_sweeps: int = 4, n_restarts: int = 2, seed: int,
+) -> Partition:  # fmt: skip
+    """Find communities that keep to themselves, beyond what degrees and strengths explain.
+
+    Parameters
+    ----------
+    weights : (n, n)
+        Symmetric, at least 0; 0 means "no edge". The unit is free.
+    n_blocks, max_blocks : int, optional
+        A known number of communities; a largest one. Inferred without.
+    n_sweeps : int
+        Passes over all nodes at each number of communities, at most.
+    n_restarts : int
+        Starts from fine partitions, beside three from modularity: of the edges, of the weights,
+        and of the weights over what their nodes explain.
+    seed : int
+
+    Returns
+    -------
+    Partition
+        `family` is ``"assortative"``. `description_length` leaves out what the nodes alone
+        explain: compare it with other partitions under this model, not with `fit_sbm`.
+
+    Raises
+    ------
+    DataError
+        If the weights are no symmetric matrix of finite numbers >= 0.
+    ConfigError
+        If a number is out of range.
+
+    Notes
+    -----
+    A block model asks which nodes are alike; hubs are, and so it parts a community by degree and
+    strength where that is the shorter description. Here each node has a degree and a scale of
+    weights of its own, and blocks explain only who links to whom. Bipartite or core-periphery
+    structure is not looked for. A pattern that is a product of one number a node, such as one
+    group of active neurons in silent ones, is explained by the nodes: one community.
+
+    Source
+    ------
+    Formulae and sources: `neuropipe.communities.assortative`.
+    """
+    weights = checked_weights(weights, "fit_assortative")
+    bounds = _bounds("fit_assortative", len(weights), n_blocks, max_blocks)
+    _check("fit_assortative", {"n_sweeps": n_sweeps, "n_restarts": n_restarts})
+    model = AssortativeModel(weights)
+    rng = np.random.default_rng(seed)
+    fines = fine_starts(model, rng, bounds, n_restarts)
+    for graph in (*model.values, weights):
+        found = modularity(graph, n_restarts=1, seed=int(rng.integers(2**31))).labels
+        if 1 < found.max() + 1 <= bounds.most:
+            fines.append(found)
+    cost, labels = search(
+        model, rng, fines, bounds, n_sweeps=n_sweeps, n_rounds=12,
+        cost=AssortativeState.description_length,
+    )  # fmt: skip
+    labels = by_size(labels)
+    log.info("fit_assortative: %d communities, %.1f nats", labels.max() + 1, cost)
+    return Partition(labels, cost, int(labels.max()) + 1, "assortative", True)
+
+
+def _check(where: str, numbers: Mapping[str, int]) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(f"{where}: {name} is {number}, expected at least 1")
+
+
+def _bounds(where: str, n: int, n_blocks: int | None, max_blocks: int | None) -> Bounds:
+    """Return how many blocks there may be among n nodes."""
+    for name, number in (("n_blocks", n_blocks), ("max_blocks", max_blocks)):
+        _check(where, {} if number is None else {name: number})
+    if n_blocks is None:
+        return Bounds(1, min(n, max_blocks or n))
+    if n_blocks > n or max_blocks is not None:
+        raise ConfigError(
+            f"{where}: n_blocks is {n_blocks} with {n} nodes and max_blocks {max_blocks}, expected "
+            "at most one block a node, and no max_blocks beside a known number"
+        )
+    return Bounds(n_blocks, n_blocks)
 
 
 def select_sbm(
@@ -163,45 +261,3 @@ def hierarchy(
         if cost < least - 1e-9:
             least, chosen = cost, [labels, *(level[labels] for level in levels)]
     return least, [] if chosen is None else [level[state.labels] for level in chosen]
-
-
-def _search(
-    model: BlockModel, rng: np.random.Generator, most: int, n_sweeps: int, n_restarts: int,
-    nested: bool,
-) -> tuple[float, np.ndarray]:  # fmt: skip
-    def nested_cost(state: BlockState) -> float:
-        return (
-            state.graph_cost()
-            + partition_prior(state.sizes[: state.n_blocks])
-            + hierarchy(state, rng)[0]
-        )
-
-    fines = [starts(model, rng, min(most, _FINEST), start) for start in range(n_restarts)]
-    # large graphs with weak blocks: merging from fine blocks gets stuck, modularity does not
-    by_modularity = modularity(model.values[1], n_restarts=1, seed=int(rng.integers(2**31))).labels
-    if 1 < by_modularity.max() + 1 <= most:
-        fines.append(by_modularity)
-    ends = []
-    for fine in fines:
-        path = descend(model, fine, rng, n_sweeps=n_sweeps)
-        if nested:
-            path = [
-                (nested_cost(_with_shape(model, labels, shape)), labels, shape)
-                for _, labels, shape in sorted(path, key=lambda step: step[0])[:6]
-            ]
-        least, labels, shape = min(path, key=lambda step: step[0])
-        _with_shape(model, labels, shape)
-        cost = nested_cost if nested else BlockState.description_length
-        least, labels = merge_split(
-            model, labels, rng, most=most, n_rounds=4 if nested else 12, cost=cost
-        )
-        ends.append((least, labels, shape))
-    least, labels, shape = min(ends, key=lambda end: end[0])
-    _with_shape(model, labels, shape)
-    return least, labels
-
-
-def _with_shape(model: BlockModel, labels: np.ndarray, shape: float) -> BlockState:
-    if shape != model.shape:
-        model.set_shape(shape)
-    return BlockState(model, labels)

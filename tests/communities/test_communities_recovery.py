@@ -1,16 +1,12 @@
 """Planted communities: found where they are, none where there are none; bad input is named."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
+from lfr_family import ask_graph_tool, has_graph_tool
 from planted_blocks import FAMILY, dense_blocks, family_graph
 
 from neuropipe.communities import (
     agreement,
-    consensus,
     description_length,
     fit_sbm,
     modularity,
@@ -19,8 +15,6 @@ from neuropipe.communities import (
     stability,
 )
 from neuropipe.errors import ConfigError, DataError
-
-GRAPH_TOOL = "/usr/bin/python3"
 
 
 @pytest.mark.parametrize(("n", "n_blocks", "n_seeds"), [(60, 4, 3), (100, 5, 1)])
@@ -152,60 +146,15 @@ def test_one_lfr_graph_is_found():
     assert agreement(fit.labels, graph.labels)["nmi"] >= FAMILY["mu_t .75"][1] - 0.05
 
 
-@pytest.mark.slow
-def test_lfr_family(capsys):
-    """Mean NMI of each setting, the model chosen by its description length alone."""
-    lines, short = [], []
-    for setting, (_, level) in FAMILY.items():
-        rows = []
-        for number in range(3):
-            graph = family_graph(setting, number)
-            best, _ = select_sbm(
-                graph.weights, families=["exponential"], degree_corrected=(False, True),
-                seed=0,
-            )  # fmt: skip
-            found = [modularity(graph.weights, n_restarts=1, seed=s).labels for s in range(10)]
-            both = consensus(found, seed=0)
-            rows.append([agreement(x, graph.labels)["nmi"] for x in (best.labels, found[0], both)])
-        mean = np.mean(rows, axis=0)
-        lines.append(f"{setting:9s} {level:.3f}  " + "  ".join(f"{x:.3f}" for x in mean))
-        if mean[0] < level - 0.05:
-            short.append(setting)
-    with capsys.disabled():
-        print("\nsetting   level  block  modularity  consensus", *lines, sep="\n")
-    # our search finds shorter descriptions than graph-tool there, which split the two or three
-    # communities by degree: .53 over three graphs, its flat fit .52, its nested one .62
-    assert set(short) <= {"mu_t .25"}
-
-
-def graph_tool_results(folder, graphs):
-    """Costs and fits of graph-tool, in the interpreter that has it; skips where none has."""
-    if subprocess.run([GRAPH_TOOL, "-c", "import graph_tool"], capture_output=True).returncode:
-        pytest.skip("graph-tool is not installed for the system's python3")
-    n = max(len(weights) for weights, _ in graphs)
-    pad = [n - len(weights) for weights, _ in graphs]
-    np.savez(
-        folder / "in.npz",
-        weights=[np.pad(w, (0, p)) for (w, _), p in zip(graphs, pad, strict=True)],
-        labels=[np.pad(z, (0, p)) for (_, z), p in zip(graphs, pad, strict=True)],
-        sizes=[len(w) for w, _ in graphs],
-    )
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    code = Path(__file__).with_name("graph_tool_fit.py")
-    subprocess.run(
-        [GRAPH_TOOL, str(code), str(folder / "in.npz"), str(folder / "out.npz")],
-        check=True, capture_output=True, env=env,
-    )  # fmt: skip
-    return np.load(folder / "out.npz", allow_pickle=False)
-
-
 def test_costs_and_fits_beside_graph_tool(tmp_path):
     """Same numbers for the same partition; and a fit that is not worse."""
     rng = np.random.default_rng(0)
     dense, truth = dense_blocks(60, 4, 3, 0)
     sparse, _ = dense_blocks(30, 3, 3, 1, zeros=0.8)
     graphs = [(dense, truth), (sparse, rng.integers(0, 4, 30))]
-    theirs = graph_tool_results(tmp_path, graphs)
+    if not has_graph_tool():
+        pytest.skip("graph-tool is not installed for the system's python3")
+    theirs = ask_graph_tool(tmp_path, graphs)
     for at, (weights, labels) in enumerate(graphs):
         plain = description_length(weights, labels)
         assert plain == pytest.approx(float(theirs[f"cost_{at}_plain"]), abs=1e-6)
