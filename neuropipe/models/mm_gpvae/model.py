@@ -9,7 +9,7 @@ E log p(y | z) + w E log p(x | z) - KL (their eq. 9 with w = 1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from neuropipe_kernels import poisson_lowrank_nll
@@ -24,7 +24,7 @@ from neuropipe.models.mm_gpvae.fourier import (
     whitened_basis,
 )
 from neuropipe.models.mm_gpvae.likelihoods import Likelihood
-from neuropipe.models.mm_gpvae.network import TimeMap, make_decoder, make_encoder
+from neuropipe.models.mm_gpvae.network import TimeMap, decode, make_decoder, make_encoder
 from neuropipe.models.mm_gpvae.posterior import (
     Evidence,
     Posterior,
@@ -69,7 +69,7 @@ class Modality(nn.Module):
     likelihood: Likelihood
 
     def __init__(
-        self, which: list[int], n_latents: int, encoder: nn.Module, decoder: nn.Module,
+        self, which: list[int], n_latents: int, encoder: nn.Module, decoder: nn.Sequential,
         likelihood: Likelihood, linear: bool,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -83,11 +83,12 @@ class Modality(nn.Module):
     @property
     def matrix(self) -> tuple[Tensor, Tensor]:
         """Weight (channel, latent seen) and bias of a linear decoder."""
-        return self.decoder.get_parameter("0.weight"), self.decoder.get_parameter("0.bias")
+        layer = cast(nn.Linear, self.decoder[0])
+        return layer.weight, layer.bias
 
     def predictor(self, z: Tensor, variance: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the predictor at z (B, T, D), and its variance where the decoder is linear."""
-        eta = self.decoder(z[..., self.which])
+        eta = decode(self.decoder, z[..., self.which])
         if variance is None or not self.linear:
             return eta, None
         return eta, variance[..., self.which] @ self.matrix[0].square().T

@@ -46,27 +46,28 @@ def image_encoder(shape: tuple[int, int], width: int, out: int) -> nn.Module:
     ))  # fmt: skip
 
 
-class ImageDecoder(nn.Module):
-    """Two linear layers and two transposed convolutions, latents to pixels."""
+class Crop(nn.Module):
+    """Images (bins, 1, y, x) to the flat pixels of their upper left part."""
 
-    def __init__(self, n_latents: int, width: int, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__()
         self.shape = shape
-        self.small = ((shape[0] + 3) // 4, (shape[1] + 3) // 4)
-        y, x = self.small
-        self.dense = nn.Sequential(
-            nn.Linear(n_latents, width), nn.ELU(), nn.Linear(width, 2 * CHANNELS * y * x), nn.ELU()
-        )
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(2 * CHANNELS, CHANNELS, 4, stride=2, padding=1), nn.ELU(),
-            nn.ConvTranspose2d(CHANNELS, 1, 4, stride=2, padding=1),
-        )  # fmt: skip
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return pixels (..., y * x) of latents (..., latent)."""
-        y, x = self.shape
-        small = self.dense(z.reshape(-1, z.shape[-1])).unflatten(-1, (2 * CHANNELS, *self.small))
-        return self.up(small)[:, 0, :y, :x].reshape(*z.shape[:-1], y * x)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (bins, y * x)."""
+        return x[:, 0, : self.shape[0], : self.shape[1]].flatten(1)
+
+
+def image_decoder(n_latents: int, width: int, shape: tuple[int, int]) -> nn.Sequential:
+    """Return two linear layers and two transposed convolutions, latents to pixels."""
+    y, x = ((side + 3) // 4 for side in shape)
+    return nn.Sequential(
+        nn.Linear(n_latents, width), nn.ELU(),
+        nn.Linear(width, 2 * CHANNELS * y * x), nn.ELU(),
+        nn.Unflatten(-1, (2 * CHANNELS, y, x)),
+        nn.ConvTranspose2d(2 * CHANNELS, CHANNELS, 4, stride=2, padding=1), nn.ELU(),
+        nn.ConvTranspose2d(CHANNELS, 1, 4, stride=2, padding=1), Crop(shape),
+    )  # fmt: skip
 
 
 def make_encoder(
@@ -81,24 +82,35 @@ def make_encoder(
 def make_decoder(
     kind: str, n_latents: int, hidden: Sequence[int], n_channels: int,
     shape: tuple[int, int] | None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Sequential:  # fmt: skip
     """Return a network from a bin's latents to the predictor of each channel."""
     if kind == "conv":
-        return ImageDecoder(n_latents, hidden[-1] if hidden else 64, shape or (1, 1))
+        return image_decoder(n_latents, hidden[-1] if hidden else 64, shape or (1, 1))
     return perceptron([n_latents, *(tuple(hidden)[::-1] if kind == "mlp" else ()), n_channels])
 
 
-def jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the predictor (B, T, channel) at z (B, T, D) and its slopes (B, T, channel, D)."""
-    columns = []
-    eta = torch.empty(0)
-    for d in range(z.shape[-1]):
-        tangent = torch.zeros_like(z)
-        tangent[..., d] = 1
-        found = torch.func.jvp(decoder, (z,), (tangent,))
-        eta = found[0]
-        columns.append(found[1])
-    return eta, torch.stack(columns, -1)
+def decode(decoder: nn.Sequential, z: Tensor) -> Tensor:
+    """Return the predictor (..., channel) of latents (..., latent)."""
+    return decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+
+
+def jacobian(decoder: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the predictor (B, T, channel) at z (B, T, D) and its slopes (B, T, channel, D).
+
+    Slopes are carried forward with the values, one latent at a time, layer by layer.
+    """
+    x = z.flatten(0, -2)
+    n, d = x.shape
+    slopes = torch.eye(d, dtype=x.dtype, device=x.device).repeat_interleave(n, 0)  # latent by bin
+    for layer in decoder:
+        if isinstance(layer, nn.ELU):
+            grow = torch.where(x > 0, 1.0, x.exp())
+            slopes = slopes * grow.repeat(d, *[1] * (x.ndim - 1))
+        else:  # affine, so slopes see it without its offset
+            slopes = layer(slopes) - layer(torch.zeros_like(slopes[:1]))
+        x = layer(x)
+    out = slopes.unflatten(0, (d, n)).permute(1, 2, 0)
+    return x.unflatten(0, z.shape[:-1]), out.unflatten(0, z.shape[:-1])
 
 
 class TimeMap(nn.Module):
