@@ -119,7 +119,7 @@ class AssortativeModel:
         """Do nothing: the weights have one shape."""
 
     def own_cost(self, sums: np.ndarray) -> np.ndarray:
-        """Return what sums (3, ...) of edges, weights and expected edges cost at rates of their own."""
+        """Return what edges, weights and expected edges, (3, ...), cost at their own rates."""
         edges, weight, expected = np.maximum(sums, 0.0)
         return evidence(edges, expected) + evidence(edges, weight)
 
