@@ -16,6 +16,7 @@ import xarray as xr
 from neuropipe.batching.sequences import Source, units_of
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
+from neuropipe.latents import column_suffixes
 from neuropipe.registry import hint
 from neuropipe.schema import Recording, validate
 
@@ -225,15 +226,6 @@ def behavior_columns(
             )
         value = np.asarray(array.values, dtype=float)
         columns.append(value.reshape(len(time), -1))
-        names += [name + suffix for suffix in _suffixes(array)]
+        names += [name + suffix for suffix in column_suffixes(array)]
         units += [str(array.attrs.get("units", "1"))] * columns[-1].shape[1]
     return np.concatenate(columns, 1), tuple(names), tuple(units)
-
-
-def _suffixes(array: xr.DataArray) -> list[str]:
-    """Return what is added to a signal's name for each of its columns."""
-    out = [""]
-    for dim in array.dims[1:]:
-        labels = array[dim].values if dim in array.coords else range(array.sizes[dim])
-        out = [f"{before}_{label}" for before in out for label in labels]
-    return out

@@ -22,6 +22,11 @@ FIGURES: dict[str, str] = {
     "community_matrices": "neuropipe.figures.community_matrices:plot",
     "rank_choice": "neuropipe.figures.rank_choice:plot",
     "restart_stability": "neuropipe.figures.restart_stability:plot",
+    "latent_traces": "neuropipe.figures.latent_traces:plot",
+    "variance_partition": "neuropipe.figures.variance_partition:plot",
+    "length_scales": "neuropipe.figures.length_scales:plot",
+    "behavior_reconstruction": "neuropipe.figures.behavior_reconstruction:plot",
+    "held_out_rates": "neuropipe.figures.held_out_rates:plot",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -37,6 +42,11 @@ MODELS: dict[str, tuple[str, ...]] = {
     "community_matrices": ("ntf_connectome",),
     "rank_choice": ("ntf_connectome",),
     "restart_stability": ("ntf_connectome",),
+    "latent_traces": ("mm_gpvae",),
+    "variance_partition": ("mm_gpvae",),
+    "length_scales": ("mm_gpvae",),
+    "behavior_reconstruction": ("mm_gpvae",),
+    "held_out_rates": ("mm_gpvae",),
 }
 
 

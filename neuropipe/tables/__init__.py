@@ -16,6 +16,9 @@ TABLES: dict[str, str] = {
     "communities": "neuropipe.tables.communities:table",
     "null_test": "neuropipe.tables.null_test:table",
     "group_recovery": "neuropipe.tables.group_recovery:table",
+    "latent_summary": "neuropipe.tables.latent_summary:table",
+    "dimension_choice": "neuropipe.tables.dimension_choice:table",
+    "latent_recovery": "neuropipe.tables.latent_recovery:table",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -26,6 +29,9 @@ MODELS: dict[str, tuple[str, ...]] = {
     "communities": ("ntf_connectome",),
     "null_test": ("ntf_connectome",),
     "group_recovery": ("ntf_connectome",),
+    "latent_summary": ("mm_gpvae",),
+    "dimension_choice": ("mm_gpvae",),
+    "latent_recovery": ("mm_gpvae",),
 }
 
 
