@@ -19,6 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 PARAMETERS = {
     "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
     "mm_gpvae": "neuropipe.models.mm_gpvae.config:Config",
+    "neuroformer": "neuropipe.models.neuroformer.config:Config",
     "ntf_connectome": "neuropipe.models.ntf_connectome.config:Config",
     "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",

@@ -30,6 +30,8 @@ SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_
                      "max_iterations": 10},
          "gpfa": {"n_latents": 2, "max_iterations": 5},
          "mm_gpvae": ONE_MODALITY, "unshared_gpvae": ONE_MODALITY,
+         "neuroformer": {"width": 16, "layers_past": 1, "layers_state": 1,
+                         "training": {"epochs": 1, "batch_size": 32}},
          "ntf_connectome": {"rank": 2, "n_restarts": 2, "max_sweeps": 20, "communities": "none"},
          "plain_cp": {"rank": 2, "max_sweeps": 20},
          "windowed_correlation": {"rank": 2, "n_restarts": 2},

@@ -14,7 +14,7 @@ from neuropipe.runtime import generator
 CPU = torch.device("cpu")
 SMALL = {
     "window_bins": 3, "history_bins": 4, "width": 16, "n_heads": 2, "layers_past": 1,
-    "layers_state": 1, "batch_size": 16, "epochs": 2, "dropout": 0.0,
+    "layers_state": 1, "dropout": 0.0, "training": {"batch_size": 16, "epochs": 2},
 }  # fmt: skip
 SEEING = {"stimulus": "stimulus/bar", "covariates": ("speed",), "n_frames": 2, "patch": (2, 2)}
 

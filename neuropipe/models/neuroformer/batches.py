@@ -168,7 +168,7 @@ class Loader:
         self.rasters, self.scaling, self.config, self.device = rasters, scaling, config, device
         self.seed, self.labelled = seed, labelled
         size = config.training.batch_size
-        shift = config.window_bins - 1 if config.offsets else 0
+        shift = config.window_bins - 1 if config.random_offsets else 0
         number = [min(len(self._windows(r, s)) for s in {0, shift}) for r in rasters]
         if min(number) == 0:
             short = rasters[number.index(0)].key
@@ -202,7 +202,7 @@ class Loader:
         plan: list[tuple[int, np.ndarray]] = []
         cut = []
         for n, raster in enumerate(self.rasters):
-            offset = int(rng.integers(self.config.window_bins)) if self.config.offsets else 0
+            offset = int(rng.integers(self.config.window_bins)) if self.config.random_offsets else 0
             cut.append(self._windows(raster, offset))
             order = rng.permutation(len(cut[-1]))
             plan += [(n, order[i * size : (i + 1) * size]) for i in range(self.number[n])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,33 +32,35 @@ class Form(NamedTuple):
     alignment_weight: float
 
 
-DEFAULT = Form(
-    width=64, n_heads=4, layers_current=1, layers_past=2, layers_frames=1, layers_stimulus=1,
-    layers_covariates=1, layers_state=2, dropout=0.1, heads="chained", ordered=True,
-    published_blocks=False, joined_frames=False, unit_weight=1.0, time_weight=1.0,
-    alignment_weight=0.1,
-)  # fmt: skip
-# Sizes of the lateral recording, the paper's main one; 0.6 and 0.4 from the authors' code.
-FAITHFUL = Form(
-    width=256, n_heads=8, layers_current=6, layers_past=6, layers_frames=6, layers_stimulus=6,
-    layers_covariates=4, layers_state=6, dropout=0.2, heads="independent", ordered=False,
-    published_blocks=True, joined_frames=True, unit_weight=0.6, time_weight=0.4,
-    alignment_weight=0.25,
-)  # fmt: skip
-DEFAULT_TRAINING = Training(
-    epochs=40, batch_size=64, learning_rate=2e-3, betas=(0.9, 0.98), weight_decay=0.05,
-    warmup_share=0.05, final_share=0.02, clip_norm=1.0, patience=None, precision="float32",
-)  # fmt: skip
-FAITHFUL_TRAINING = Training(
-    epochs=250, batch_size=160, learning_rate=1e-4, betas=(0.9, 0.95), weight_decay=1.0,
-    warmup_share=33 / 250, final_share=0.1, clip_norm=1.0, patience=None, precision="float32",
-)  # fmt: skip
+# Sizes and schedule of the lateral recording, the paper's main one.
+FAITHFUL: dict[str, Any] = {
+    "heads": "independent", "ordered": False, "width": 256, "n_heads": 8, "layers_current": 6,
+    "layers_past": 6, "layers_frames": 6, "layers_stimulus": 6, "layers_covariates": 4,
+    "layers_state": 6, "dropout": 0.2, "alignment_weight": 0.25, "random_offsets": False,
+}  # fmt: skip
+FAITHFUL_TRAINING: dict[str, Any] = {
+    "epochs": 250, "batch_size": 160, "learning_rate": 1e-4, "betas": (0.9, 0.95),
+    "weight_decay": 1.0, "warmup_share": 33 / 250, "final_share": 0.1, "clip_norm": 1.0,
+}  # fmt: skip
+
+
+class Schedule(Training):
+    """How the network is trained; a batch is of windows of one session."""
+
+    epochs: int = Field(20, ge=1, description="Passes over the training windows.")
+    batch_size: int = Field(64, ge=1, description="Windows of a step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Largest step size of Adam.")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="Decay of Adam's moments.")
+    weight_decay: float = Field(0.05, ge=0, description="Decoupled decay of matrices.")
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up.")
+    final_share: float = Field(0.02, ge=0, le=1, description="Share of the rate at the end.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Longest gradient of all weights.")
 
 
 class Config(BaseModel):
     """What a user may set of a Neuroformer; every field has a default.
 
-    A field of the network or the schedule that is none takes its preset's value.
+    What the preset ``faithful`` says holds where nothing else is set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,8 +108,8 @@ class Config(BaseModel):
         0.1, ge=0, lt=0.9,
         description="Last share of the training data that chooses the epoch; 0: the last epoch.",
     )  # fmt: skip
-    random_offsets: bool | None = Field(
-        None, description="Cut the training windows anew in each epoch, from another bin on."
+    random_offsets: bool = Field(
+        True, description="Cut the training windows anew in each epoch, from another bin on."
     )
     pretrained: str | None = Field(
         None, description="Folder of a saved fit to start from: its fit.json's."
@@ -115,40 +117,40 @@ class Config(BaseModel):
     trunk: Literal["free", "frozen"] = Field(
         "free", description="frozen: of a pretrained network, only new units and heads are trained."
     )
-    heads: Literal["chained", "independent"] | None = Field(
-        None,
+    heads: Literal["chained", "independent"] = Field(
+        "chained",
         description="chained: p(time) p(unit | time); independent: the paper's p(time) p(unit).",
     )
-    ordered: bool | None = Field(
-        None, description="chained: what lies before the last spike is impossible."
+    ordered: bool = Field(
+        True, description="chained: what lies before the last spike is impossible."
     )
-    width: int | None = Field(None, ge=8, le=4096)
-    n_heads: int | None = Field(None, ge=1, le=64, description="Of each attention.")
-    layers_current: int | None = Field(None, ge=0, le=64, description="On the current spikes.")
-    layers_past: int | None = Field(None, ge=1, le=64, description="That attend to the past.")
-    layers_frames: int | None = Field(None, ge=0, le=64, description="On the frames.")
-    layers_stimulus: int | None = Field(None, ge=1, le=64, description="That attend to frames.")
-    layers_covariates: int | None = Field(None, ge=1, le=64, description="To covariates.")
-    layers_state: int | None = Field(None, ge=0, le=64, description="After the fusion.")
-    dropout: float | None = Field(None, ge=0, lt=1)
-    alignment_weight: float | None = Field(
-        None, ge=0, lt=1,
+    width: int = Field(64, ge=8, le=4096, description="Features of a token.")
+    n_heads: int = Field(2, ge=1, le=64, description="Of each attention.")
+    layers_current: int = Field(1, ge=0, le=64, description="On the current spikes.")
+    layers_past: int = Field(2, ge=1, le=64, description="That attend to the past.")
+    layers_frames: int = Field(1, ge=0, le=64, description="On the frames.")
+    layers_stimulus: int = Field(1, ge=1, le=64, description="That attend to frames.")
+    layers_covariates: int = Field(1, ge=1, le=64, description="That attend to covariates.")
+    layers_state: int = Field(2, ge=0, le=64, description="After the fusion.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Of what each block adds.")
+    alignment_weight: float = Field(
+        0.1, ge=0, lt=1,
         description="Share of the contrastive loss, where there is a stimulus or a covariate.",
     )  # fmt: skip
-    epochs: int | None = Field(None, ge=1)
-    batch_size: int | None = Field(None, ge=1, description="Windows of a step.")
-    learning_rate: float | None = Field(None, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
-    patience: int | None = Field(None, ge=1, description="Epochs without a better validation.")
-    precision: Literal["float32", "bfloat16"] = "float32"
+    training: Schedule = Field(default_factory=lambda: Schedule(), description="The schedule.")
     connectivity: tuple[Literal["readout", "attention", "perturbation"], ...] = Field(
         ("readout",), description="How the fit asks who drives whom."
     )
     connectivity_windows: int = Field(
         20000, ge=100, description="Training windows that it looks at, at most."
     )
+    null_refits: int = Field(
+        0, ge=0, le=100,
+        description="Fits to data whose units are shifted circularly, each as long as the fit: "
+        "what their connectivity tells noise from edges.",
+    )  # fmt: skip
     n_shuffles: int = Field(
-        100, ge=0, description="Circular shifts behind every null: connectivity and decoding."
+        100, ge=0, description="score: circular shifts that decoded behaviour is held against."
     )
     n_samples: int = Field(
         0, ge=0, description="transform: runs that are drawn from the model itself; 0 for none."
@@ -157,6 +159,20 @@ class Config(BaseModel):
     top_p: float = Field(
         1.0, gt=0, le=1, description="Of what is drawn: the likeliest values up to this share."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("preset") == "faithful":
+            training = given.get("training", {})
+            if isinstance(training, dict):
+                training = {**FAITHFUL_TRAINING, **training}
+            return {**FAITHFUL, **given, "training": training}
+        if given.get("heads") == "independent":
+            return {"ordered": False, **given}
+        return given
 
     @model_validator(mode="after")
     def _agree(self) -> Config:
@@ -169,31 +185,20 @@ class Config(BaseModel):
             raise ValueError("objective: behavior needs targets")
         if self.trunk == "frozen" and self.pretrained is None:
             raise ValueError("trunk: frozen needs pretrained, the fit whose trunk it is")
-        if self.form.width % self.form.n_heads:
-            raise ValueError(f"width: {self.form.width} does not divide by {self.form.n_heads}")
-        if self.form.heads == "independent" and self.form.ordered:
+        if self.width % self.n_heads:
+            raise ValueError(f"width: {self.width} does not divide by n_heads, {self.n_heads}")
+        if self.training.patience is not None and not self.validation_share:
+            raise ValueError("training.patience: needs validation_share above 0")
+        if self.heads == "independent" and self.ordered:
             raise ValueError("ordered: independent heads know no order; say heads: chained")
         return self
 
     @property
     def form(self) -> Form:
-        """Sizes of the network: the preset's, with what is set changed."""
-        preset = FAITHFUL if self.preset == "faithful" else DEFAULT
-        own = {n: getattr(self, n) for n in Form._fields if getattr(self, n, None) is not None}
-        if own.get("heads") == "independent":
-            own.setdefault("ordered", False)
-        return preset._replace(**own)
-
-    @property
-    def training(self) -> Training:
-        """The schedule: the preset's, with what is set changed."""
-        preset = FAITHFUL_TRAINING if self.preset == "faithful" else DEFAULT_TRAINING
-        own = {n: getattr(self, n) for n in Training.model_fields if getattr(self, n, None)}
-        if self.weight_decay is not None:
-            own["weight_decay"] = self.weight_decay
-        return Training(**{**preset.model_dump(), **own})
-
-    @property
-    def offsets(self) -> bool:
-        """Whether training windows are cut anew in each epoch."""
-        return self.preset == "default" if self.random_offsets is None else self.random_offsets
+        """What the network is built by; 0.6 and 0.4 are of the authors' code."""
+        published = self.preset == "faithful"
+        own = {n: getattr(self, n) for n in Form._fields if n in Config.model_fields}
+        return Form(
+            **own, published_blocks=published, joined_frames=published,
+            unit_weight=0.6 if published else 1.0, time_weight=0.4 if published else 1.0,
+        )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +73,7 @@ def train(
     *,
     seed: int,
     kept: Checkpoint,
-    groups: Sequence[dict[str, Any]] | None = None,
+    stage: str = "training",
 ) -> History:
     """Train a network in place on the windows of all sessions.
 
@@ -88,8 +87,8 @@ def train(
         Of the door.
     seed : int
     kept : Checkpoint
-    groups : sequence, optional
-        As of `fit_gradient`.
+    stage : str
+        Name of its progress there.
     """
     device = next(network.parameters()).device
     rasters = [few_labels(r, config) for r in rasters]
@@ -108,7 +107,7 @@ def train(
 
     return fit_gradient(
         network, loss, loader, settings=config.training, n_batches=loader.n_batches, seed=seed,
-        stage="training", kept=kept, validate=validate if late else None, groups=groups,
+        stage=stage, kept=kept, validate=validate if late else None,
     )  # fmt: skip
 
 
