@@ -137,7 +137,9 @@ class Config(BaseModel):
         0.1, ge=0, lt=1,
         description="Share of the contrastive loss, where there is a stimulus or a covariate.",
     )  # fmt: skip
-    training: Schedule = Field(default_factory=lambda: Schedule(), description="The schedule.")
+    training: Schedule = Field(
+        default_factory=lambda: Schedule.model_validate({}), description="The schedule."
+    )
     connectivity: tuple[Literal["readout", "attention", "perturbation"], ...] = Field(
         ("readout",), description="How the fit asks who drives whom."
     )
