@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from neuropipe.batching import tokens
+from neuropipe.batching import raster as rasters
+from neuropipe.batching.raster import keep_units, read_raster, split_tail
 from neuropipe.batching.tokens import (
     around,
     cut_windows,
     frames_of,
-    keep_units,
     ragged,
-    read_raster,
-    split_tail,
     tokens_between,
     window_mean,
 )
@@ -54,7 +52,7 @@ def drawn(n_bins: int = 97, n_units: int = 4, seed: int = 0) -> np.ndarray:
 
 
 def test_windows_hold_every_spike_of_their_stretches_once_and_in_order(monkeypatch):
-    monkeypatch.setattr(tokens, "BLOCK_ENTRIES", 30)  # several blocks a stretch
+    monkeypatch.setattr(rasters, "BLOCK_ENTRIES", 30)  # several blocks a stretch
     counts = drawn()
     raster = read_raster(attach_windows(session(counts), [[0.0, 0.33], [0.5, 0.97]]))
     assert raster.time == pytest.approx((np.r_[0:33, 50:97] + 0.5) * WIDTH)

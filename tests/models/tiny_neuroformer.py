@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from neuropipe.batching.tokens import Movie, Raster, cut_windows
+from neuropipe.batching.raster import Movie, Raster
+from neuropipe.batching.tokens import cut_windows
 from neuropipe.models.neuroformer.batches import make_batch
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Network

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuropipe.batching.raster import Raster
 from neuropipe.batching.tokens import (
-    Raster,
     Windows,
     around,
     cut_windows,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from neuropipe.batching.decoding import circular_shifts
-from neuropipe.batching.tokens import Raster, Windows, cut_windows
+from neuropipe.batching.raster import Raster
+from neuropipe.batching.tokens import Windows, cut_windows
 from neuropipe.models.neuroformer.attention import Block, Rows
 from neuropipe.models.neuroformer.batches import in_batches, make_batch
 from neuropipe.models.neuroformer.config import Config

@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.batching.decoding import decoding_scores
-from neuropipe.batching.tokens import Raster, window_mean
+from neuropipe.batching.raster import Raster
+from neuropipe.batching.tokens import window_mean
 from neuropipe.errors import NotFittedError
 from neuropipe.metrics import likelihood_scores
 from neuropipe.models.neuroformer.config import REVISION, Config

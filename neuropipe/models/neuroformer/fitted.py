@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from neuropipe.batching.tokens import Raster, Windows, cut_windows, tokens_between
+from neuropipe.batching.raster import Raster
+from neuropipe.batching.tokens import Windows, cut_windows, tokens_between
 from neuropipe.errors import ConfigError, DataError
 from neuropipe.models.neuroformer.attention import Rows
 from neuropipe.models.neuroformer.batches import in_batches

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropipe.batching.tokens import Raster, Windows, cut_windows
+from neuropipe.batching.raster import Raster
+from neuropipe.batching.tokens import Windows, cut_windows
 from neuropipe.models.neuroformer.batches import make_batch
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.decoding import Drawn, Sampler, draw

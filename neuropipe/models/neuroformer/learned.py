@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuropipe.batching.tokens import Raster
+from neuropipe.batching.raster import Raster
 from neuropipe.models.neuroformer.config import REVISION, Config
 from neuropipe.models.neuroformer.connectivity import chance_of, outlier
 from neuropipe.models.neuroformer.model import Network

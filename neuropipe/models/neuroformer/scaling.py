@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuropipe.batching.paired import column_scaling
+from neuropipe.batching.raster import Raster, keep_units, read_raster
 from neuropipe.batching.tokens import (
-    Raster,
     Windows,
     cut_windows,
     frames_of,
-    keep_units,
-    read_raster,
     window_mean,
 )
 from neuropipe.errors import DataError

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuropipe.batching.tokens import Raster, cut_windows, split_tail
+from neuropipe.batching.raster import Raster, split_tail
+from neuropipe.batching.tokens import cut_windows
 from neuropipe.models.neuroformer.batches import Loader, few_labels, in_batches
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Batch, Network
