@@ -242,6 +242,34 @@ def test_explained_variance_is_preferred_where_there_are_no_spikes(tmp_path):
     assert "allen2014tracking" not in text
 
 
+def test_co_smoothing_is_said_of_models_of_two_modalities(tmp_path):
+    names = {"hmm_glm": "mm_gpvae", "poisson_glm": "smoothed_factors"}
+    rows = [
+        score_rows(0.5, 0.4, 0.05, 0.2).assign(metric=metric, units=units)
+        for metric, units in (
+            ("behavior_from_neural_r2", "1"),
+            ("co_smoothing_bits_per_spike", "bits/spike"),
+        )
+    ]
+    rows = pd.concat(rows)
+    rows["estimator"] = rows["estimator"].map(names)
+    run = a_run(
+        model="mm_gpvae",
+        scores=rows,
+        converged={"mm_gpvae": (True,), "smoothed_factors": (True,), "gpfa": (True,)},
+    )
+    said = words.verdict(run)
+    assert "MM-GPVAE reached 0.5 bits/spike of co-smoothing" in said
+    assert "more than the best baseline, smoothed factor analysis" in said
+    assert words.score_tables(run)[0][0] == "R2 of behaviour from neural activity (dimensionless)"
+    only = a_run(model="mm_gpvae", scores=rows[2:].assign(metric="co_smoothing_r2", units="1"))
+    assert "MM-GPVAE reached 0.5 R2 of co-smoothing" in words.verdict(only)
+    text = Page(page_of(a_study(run), tmp_path)).text
+    for part in ("gondur2024multimodal", "RRID:SCR_003833", "pei2021nlb", "pedregosa2011scikit"):
+        assert part in text
+    assert text.count("@article{yu2009gpfa") == 1
+
+
 def test_summary_says_what_was_left_out():
     study = a_study(skipped=(report.Skipped("arena", "its index could not be reached."),))
     assert "Left out: arena (its index could not be reached)." in words.summary(study)

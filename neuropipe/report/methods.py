@@ -4,107 +4,10 @@ from __future__ import annotations
 
 import re
 
+from neuropipe.report.references import REFERENCES
 from neuropipe.report.study import DataSource, RunReport, StudyReport
 from neuropipe.report.words import spoken
 
-REFERENCES = {
-    "li2024onehot": """@inproceedings{li2024onehot,
-  title     = {One-hot Generalized Linear Model for Switching Brain State Discovery},
-  author    = {Li, Chengrui and Kim, Soon Ho and Rodgers, Chris and Choi, Hannah and Wu, Anqi},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2024},
-  note      = {arXiv:2310.15263}
-}""",
-    "rubel2022nwb": """@article{rubel2022nwb,
-  title   = {The Neurodata Without Borders ecosystem for neurophysiological data science},
-  author  = {R{\\"u}bel, Oliver and Tritt, Andrew and Ly, Ryan and Dichter, Benjamin K. and
-             Ghosh, Satrajit and Niu, Lawrence and Baker, Pamela and Soltesz, Ivan and Ng, Lydia
-             and Svoboda, Karel and Frank, Loren and Bouchard, Kristofer E.},
-  journal = {eLife},
-  volume  = {11},
-  pages   = {e78362},
-  year    = {2022},
-  doi     = {10.7554/eLife.78362}
-}""",
-    "gorgolewski2016bids": """@article{gorgolewski2016bids,
-  title   = {The brain imaging data structure, a format for organizing and describing outputs of
-             neuroimaging experiments},
-  author  = {Gorgolewski, Krzysztof J. and others},
-  journal = {Scientific Data},
-  volume  = {3},
-  pages   = {160044},
-  year    = {2016},
-  doi     = {10.1038/sdata.2016.44}
-}""",
-    "holdgraf2019ieegbids": """@article{holdgraf2019ieegbids,
-  title   = {{iEEG-BIDS}, extending the Brain Imaging Data Structure specification to human
-             intracranial electrophysiology},
-  author  = {Holdgraf, Christopher and others},
-  journal = {Scientific Data},
-  volume  = {6},
-  pages   = {102},
-  year    = {2019},
-  doi     = {10.1038/s41597-019-0105-7}
-}""",
-    "gramfort2013mne": """@article{gramfort2013mne,
-  title   = {{MEG} and {EEG} data analysis with {MNE-Python}},
-  author  = {Gramfort, Alexandre and others},
-  journal = {Frontiers in Neuroscience},
-  volume  = {7},
-  pages   = {267},
-  year    = {2013},
-  doi     = {10.3389/fnins.2013.00267}
-}""",
-    "abraham2014nilearn": """@article{abraham2014nilearn,
-  title   = {Machine learning for neuroimaging with scikit-learn},
-  author  = {Abraham, Alexandre and others},
-  journal = {Frontiers in Neuroinformatics},
-  volume  = {8},
-  pages   = {14},
-  year    = {2014},
-  doi     = {10.3389/fninf.2014.00014}
-}""",
-    "dyballa2024dynamic": """@inproceedings{dyballa2024dynamic,
-  title     = {Learning dynamic representations of the functional connectome in neurobiological
-               networks},
-  author    = {Dyballa, Luciano and Lang, Samuel and Haslund-Gourley, Alexandra and
-               Yemini, Eviatar and Zucker, Steven W.},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2024},
-  note      = {arXiv:2402.14102}
-}""",
-    "kossaifi2019tensorly": """@article{kossaifi2019tensorly,
-  title   = {{TensorLy}: Tensor Learning in {Python}},
-  author  = {Kossaifi, Jean and Panagakis, Yannis and Anandkumar, Anima and Pantic, Maja},
-  journal = {Journal of Machine Learning Research},
-  volume  = {20},
-  number  = {26},
-  pages   = {1--6},
-  year    = {2019}
-}""",
-    "allen2014tracking": """@article{allen2014tracking,
-  title   = {Tracking whole-brain connectivity dynamics in the resting state},
-  author  = {Allen, Elena A. and Damaraju, Eswar and Plis, Sergey M. and Erhardt, Erik B. and
-             Eichele, Tom and Calhoun, Vince D.},
-  journal = {Cerebral Cortex},
-  volume  = {24},
-  number  = {3},
-  pages   = {663--676},
-  year    = {2014},
-  doi     = {10.1093/cercor/bhs352}
-}""",
-    "benjamini1995fdr": """@article{benjamini1995fdr,
-  title   = {Controlling the False Discovery Rate: A Practical and Powerful Approach to Multiple
-             Testing},
-  author  = {Benjamini, Yoav and Hochberg, Yosef},
-  journal = {Journal of the Royal Statistical Society: Series B},
-  volume  = {57},
-  number  = {1},
-  pages   = {289--300},
-  year    = {1995},
-  doi     = {10.1111/j.2517-6161.1995.tb02031.x}
-}""",
-}
 READERS = {
     "nwb": (("rubel2022nwb",), "Recordings were read from NWB files (Rübel et al. 2022)."),
     "bold": (
@@ -140,6 +43,18 @@ MODELS = {
         "refitted there, for the model and its baselines alike, so the explained variance tells "
         "whether patterns carry over to new data; it also rises with the number of patterns.",
     ),
+    "mm_gpvae": (
+        "gondur2024multimodal",
+        "MM-GPVAE explains neural activity and behaviour by smooth latents, some shared and some "
+        "of one of them alone: each latent is a Gaussian process, log rates are linear in shared "
+        "and neural latents, behaviour is a network of shared and behaviour latents with noise "
+        "(Gondur et al. 2024). All is learned by raising one lower bound on the evidence; unlike "
+        "the authors' code, the bound is a true one and length scales and noise are learned. How "
+        "much behaviour's likelihood counts beside that of the neural activity stands in the "
+        "parameters (`modality_weight`). Co-smoothing tells each fifth of the units from the other "
+        "units, in turn (Pei et al. 2021); each modality is told from the other by leaving it out. "
+        "Bits per spike are over each unit's mean training rate, R2 is about the training mean.",
+    ),
 }
 BASELINES = {
     "homogeneous_rate": "a constant rate for each unit",
@@ -150,10 +65,21 @@ BASELINES = {
     "(TensorLy, Kossaifi et al. 2019)",
     "static_correlation": "one pattern, the positive part of each pair's correlation",
     "windowed_correlation": "sliding correlations in states by k-means (Allen et al. 2014)",
+    "smoothed_factors": "factor analysis of smoothed square roots of counts (two-stage method of "
+    "Yu et al. 2009, by scikit-learn, Pedregosa et al. 2011), units and behaviour regressed on the "
+    "factors, filter and number of factors chosen inside the training data",
+    "gpfa": "Gaussian-process factor analysis of square roots of counts (Yu et al. 2009, by "
+    "elephant, RRID:SCR_003833), with the same regressions",
+    "pca_regression": "ridge regression on principal components of smoothed counts, in both "
+    "directions, likewise chosen",
 }
+MODEL_REFERENCES = {"mm_gpvae": ("pei2021nlb",)}  # beside the model's own
 BASELINE_REFERENCES = {
-    "plain_cp": "kossaifi2019tensorly",
-    "windowed_correlation": "allen2014tracking",
+    "plain_cp": ("kossaifi2019tensorly",),
+    "windowed_correlation": ("allen2014tracking",),
+    "smoothed_factors": ("yu2009gpfa", "pedregosa2011scikit"),
+    "gpfa": ("yu2009gpfa",),
+    "pca_regression": ("pedregosa2011scikit",),
 }
 
 
@@ -222,11 +148,12 @@ def _has_edges(study: StudyReport) -> bool:
 def references(study: StudyReport) -> str:
     """Return the BibTeX entries of models, formats, tests and data sets that the study used."""
     keys = [MODELS[model][0] for model in _models(study) if model in MODELS]
-    keys += [BASELINE_REFERENCES[b] for b in _baselines(study) if b in BASELINE_REFERENCES]
+    keys += [key for model in _models(study) for key in MODEL_REFERENCES.get(model, ())]
+    keys += [key for name in _baselines(study) for key in BASELINE_REFERENCES.get(name, ())]
     keys += [key for name in _readers(study) for key in READERS[name][0]]
     if _has_edges(study):
         keys.append("benjamini1995fdr")
-    entries = [REFERENCES[key] for key in keys]
+    entries = [REFERENCES[key] for key in dict.fromkeys(keys)]
     entries += [_entry(d) for d in study.datasets if not d.simulated]
     return "\n\n".join([*entries, *study.bibtex])
 

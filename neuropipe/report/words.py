@@ -7,7 +7,12 @@ import pandas as pd
 
 from neuropipe.report.study import Quality, RunReport, StudyReport
 
-PREFERRED_METRICS = ("bits_per_spike", "explained_variance")
+PREFERRED_METRICS = (
+    "bits_per_spike",
+    "explained_variance",
+    "co_smoothing_bits_per_spike",
+    "co_smoothing_r2",
+)
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
@@ -22,6 +27,16 @@ NAMES = {
     "poisson_hmm": "Poisson HMM",
     "ntf_connectome": "NTF connectome",
     "plain_cp": "plain CP",
+    "mm_gpvae": "MM-GPVAE",
+    "smoothed_factors": "smoothed factor analysis",
+    "gpfa": "GPFA",
+    "pca_regression": "PCA regression",
+    "co_smoothing_bits_per_spike": "bits per spike of co-smoothing",
+    "co_smoothing_r2": "R2 of co-smoothing",
+    "neural_from_behavior_bits_per_spike": "bits per spike of neural activity from behaviour",
+    "neural_from_behavior_r2": "R2 of neural activity from behaviour",
+    "behavior_from_neural_r2": "R2 of behaviour from neural activity",
+    "behavior_r2": "R2 of behaviour from both modalities",
 }
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm"}
 
@@ -64,7 +79,11 @@ def _interval(row: pd.Series, low: str, high: str) -> str:
 
 def _amount(value: float, row: pd.Series) -> str:
     """Return a score with its units; a pure number with what it is."""
-    units = "of " + spoken(str(row["metric"])) if str(row["units"]) == "1" else row["units"]
+    metric, units = str(row["metric"]), str(row["units"])
+    if units == "1":
+        units = spoken(metric) if metric.endswith("_r2") else "of " + spoken(metric)
+    elif metric.startswith("co_smoothing"):
+        units += " of co-smoothing"
     return f"{number(value)} {units}"
 
 
