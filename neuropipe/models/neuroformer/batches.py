@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
@@ -49,16 +48,6 @@ class Packed(TypedDict, total=False):
     covariate: Tensor  # (window, bin, covariate) scaled
     covariate_seen: Tensor  # (window, bin)
     label: Tensor  # (window, target) scaled value or class
-
-
-def few_labels(raster: Raster, config: Config) -> Raster:
-    """Return the raster with the targets of its first `label_share` of bins only."""
-    if config.label_share == 1 or not config.targets:
-        return raster
-    signal = raster.signal.copy()
-    at = np.flatnonzero(raster.inside())
-    signal[at[round(config.label_share * len(at)) :], len(config.covariates) :] = np.nan
-    return replace(raster, signal=signal)
 
 
 def make_batch(

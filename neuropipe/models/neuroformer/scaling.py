@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def read_training(
     if len(set(keys)) < len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
         raise DataError(f"neuroformer: two recordings have the key {twice!r} of subject/session")
-    rasters = keep_units(rasters, config.min_spikes)
+    rasters = [few_labels(r, config) for r in keep_units(rasters, config.min_spikes)]
     first = rasters[0]
     for other in rasters[1:]:
         shapes = [None if r.movie is None else r.movie.pixel.shape[1:] for r in (first, other)]
@@ -204,3 +204,13 @@ def labels_of(raster: Raster, windows: Windows, scaling: Scaling, config: Config
         np.searchsorted(e, v, side="right") for e, v in zip(scaling.edges, value.T, strict=True)
     ]
     return np.where(known, np.stack(which, 1) if which else value, -1)
+
+
+def few_labels(raster: Raster, config: Config) -> Raster:
+    """Return the raster with the targets of its first `label_share` of bins only."""
+    if config.label_share == 1 or not config.targets:
+        return raster
+    signal = raster.signal.copy()
+    at = np.flatnonzero(raster.inside())
+    signal[at[round(config.label_share * len(at)) :], len(config.covariates) :] = np.nan
+    return replace(raster, signal=signal)

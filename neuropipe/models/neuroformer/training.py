@@ -11,7 +11,7 @@ from torch import nn
 
 from neuropipe.batching.raster import Raster, split_tail
 from neuropipe.batching.tokens import cut_windows
-from neuropipe.models.neuroformer.batches import Loader, few_labels, in_batches
+from neuropipe.models.neuroformer.batches import Loader, in_batches
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Batch, Network
 from neuropipe.models.neuroformer.scaling import Scaling
@@ -92,7 +92,9 @@ def train(
         Name of its progress there.
     """
     device = next(network.parameters()).device
-    rasters = [few_labels(r, config) for r in rasters]
+    if config.objective == "behavior" and config.label_share < 1:
+        # what has no labels is of no use, neither to learn from nor to judge by
+        rasters = [split_tail(r, 1 - config.label_share, 0)[0] for r in rasters]
     early, late = list(rasters), []
     if config.validation_share:
         halves = [split_tail(r, config.validation_share, config.history_bins) for r in rasters]
