@@ -22,6 +22,7 @@ from neuropipe.baselines.readouts import (
     fold_of_bins,
     linear_readout,
     poisson_readout,
+    smooth,
 )
 from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import Paired, channel_scaling, column_scaling
@@ -32,6 +33,7 @@ from neuropipe.schema import Var
 log = logging.getLogger(__name__)
 
 MOST_CHANNELS = 20  # of behaviour, that features are made of; more are reduced to so many PCs
+BEHAVIOR_BINS = (0.0, 3.0)  # sds that behaviour's filter is chosen from
 MOST_CROSSED = 10  # channels whose products with each other are features
 
 WRITES: dict[str, Var] = {
@@ -124,13 +126,16 @@ def through(door: Door, windows: Paired) -> Paired:
     return windows.only([str(u) for u in door.units])
 
 
-def behavior_features(door: Door, behavior: np.ndarray, degree: int) -> np.ndarray:
-    """Return inputs (bin, feature) of regressions on behaviour (bin, channel).
+def behavior_features(
+    door: Door, behavior: Sequence[np.ndarray], degree: int, smoothing_bins: float
+) -> np.ndarray:
+    """Return inputs (bin, feature) of regressions on windows of behaviour (bin, channel).
 
-    Scaled channels, zero where missing, and with `degree` 2 their squares and, of few channels,
-    products, so that a Poisson regression holds place fields.
+    Scaled channels, filtered within each window, zero where missing, and with `degree` 2 their
+    squares and, of few channels, products, so that a Poisson regression holds place fields.
     """
-    x = np.nan_to_num((behavior - door.behavior_mean) / door.behavior_sd) @ door.basis
+    whole = np.concatenate([smooth(block, smoothing_bins) for block in behavior])
+    x = np.nan_to_num((whole - door.behavior_mean) / door.behavior_sd) @ door.basis
     if degree < 2 or not x.shape[1]:
         return np.asarray(x)
     i, j = np.triu_indices(x.shape[1])
@@ -139,17 +144,18 @@ def behavior_features(door: Door, behavior: np.ndarray, degree: int) -> np.ndarr
     return np.concatenate([x, x[:, i] * x[:, j]], 1)
 
 
-def _best_degree(
-    door: Door, behavior: np.ndarray, counts: np.ndarray, fold: np.ndarray, most: int
-) -> tuple[int, float]:
-    """Choose the degree of behaviour's features, and the prior of their weights."""
+def _best_features(
+    door: Door, behavior: Sequence[np.ndarray], y: np.ndarray, fold: np.ndarray, most: int
+) -> tuple[int, float, float]:
+    """Choose degree and filter of behaviour's features, and the prior of their weights."""
     tried = []
-    for degree in range(1, most + 1):
-        features = behavior_features(door, behavior, degree)
-        weight_sd, value = best_weight_sd(features, counts, fold)
-        tried.append((value, -degree, weight_sd))
-    _, degree, weight_sd = max(tried)
-    return -degree, weight_sd
+    for sd_bins in BEHAVIOR_BINS:
+        for degree in range(1, most + 1):
+            x = behavior_features(door, behavior, degree, sd_bins)
+            weight_sd, value = best_weight_sd(x, y, fold)
+            tried.append((value, -degree, -sd_bins, weight_sd))
+    _, degree, sd_bins, weight_sd = max(tried)
+    return -degree, -sd_bins, weight_sd
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,8 @@ class Coupled:
     encoder : Encoder
     degree : int
         Of behaviour's features.
+    behavior_bins : float
+        Sd of their filter.
     by_latents : bool
         Whether neural activity follows from behaviour through the latents.
     neural : Readout
@@ -175,6 +183,7 @@ class Coupled:
     door: Door
     encoder: Encoder
     degree: int
+    behavior_bins: float
     by_latents: bool
     neural: Readout
     left_out: tuple[Readout, ...]
@@ -193,12 +202,12 @@ class Coupled:
         parts : sequence of Paired
         door : Door
         degree : int
-            Of behaviour's features, at most; for Poisson regressions the best up to it.
+            Of behaviour's features; for Poisson regressions at most.
         linear : bool
             Counts by ridge, and from behaviour through the latents; else by Poisson regression.
         """
         neural = [b for p in parts for b in p.neural]
-        behavior = np.concatenate([b for p in parts for b in p.behavior])
+        moved = [b for p in parts for b in p.behavior]
         data = np.concatenate(neural)
         fold = fold_of_bins([len(b) for b in neural])
 
@@ -216,14 +225,14 @@ class Coupled:
         left_out = [
             readout(encoder(neural, ~held), data[:, held]) for held in groups_of(len(door.units))
         ]
-        back = reverse = None
+        back, reverse, sd_bins = None, None, 0.0
         if len(door.channels):
-            back = linear_readout(latents, behavior, fold)
+            back = linear_readout(latents, np.concatenate(moved), fold)
             if poisson:
-                degree, weight_sd = _best_degree(door, behavior, data, fold, degree)
-            features = behavior_features(door, behavior, degree)
+                degree, sd_bins, weight_sd = _best_features(door, moved, data, fold, degree)
+            features = behavior_features(door, moved, degree, sd_bins)
             reverse = linear_readout(features, latents, fold) if linear else readout(features, data)
-        return cls(door, encoder, degree, linear, own, tuple(left_out), back, reverse)
+        return cls(door, encoder, degree, sd_bins, linear, own, tuple(left_out), back, reverse)
 
     def estimates(self, windows: Paired) -> xr.Dataset:
         """Return latents and what they imply for units and channels, window by window."""
@@ -266,7 +275,8 @@ class Coupled:
             everyone = np.ones(len(door.units), bool)
             by_neural = self.behavior(self.encoder(windows.neural, everyone))
             out["behavior_from_neural_r2"] = mean_r2(by_neural, behavior, door.behavior_mean)
-            by_behavior = self.reverse(behavior_features(door, behavior, self.degree))
+            x = behavior_features(door, windows.behavior, self.degree, self.behavior_bins)
+            by_behavior = self.reverse(x)
             if self.by_latents:
                 by_behavior = self.neural(by_behavior)
             out[f"neural_from_behavior_{bits}"] = score(by_behavior, data, door.neural_mean)
@@ -290,7 +300,10 @@ class Coupled:
     def save(self, path: Path, config: PairedConfig, **more: np.ndarray) -> None:
         """Write ``config.json`` and ``weights.npz`` into a folder that exists."""
         (path / "config.json").write_text(config.model_dump_json(indent=1))
-        arrays: dict[str, Any] = {"degree": self.degree, "by_latents": self.by_latents, **more}
+        arrays: dict[str, Any] = {
+            "degree": self.degree, "behavior_bins": self.behavior_bins,
+            "by_latents": self.by_latents, **more,
+        }  # fmt: skip
         readouts = {"neural": self.neural, "behavior": self.behavior, "reverse": self.reverse}
         readouts |= {f"left_{k}": r for k, r in enumerate(self.left_out)}
         held = {"door": self.door, "encoder": self.encoder, **readouts}
@@ -318,7 +331,8 @@ class Coupled:
             left_out.append(one)
         out = cls(
             part(Door, "door"), part(encoder, "encoder"), int(arrays["degree"]),
-            bool(arrays["by_latents"]), part(Readout, "neural"), tuple(left_out),
-            part(Readout, "behavior"), part(Readout, "reverse"),
+            float(arrays["behavior_bins"]), bool(arrays["by_latents"]),
+            part(Readout, "neural"), tuple(left_out), part(Readout, "behavior"),
+            part(Readout, "reverse"),
         )  # fmt: skip
         return out, (path / "config.json").read_text(), arrays

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import PoissonRegressor
 
-WEIGHT_SDS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # of Poisson weights, for inputs of sd 1
+WEIGHT_SDS = (1.0, 0.3, 0.1, 0.03)  # of Poisson weights, for inputs of sd 1
 MOST_JUDGED = 24  # units that a weight's sd is chosen by
 PENALTIES = tuple(10.0 ** np.arange(-4, 3))  # of ridge, a bin, for inputs of sd 1
 LOWEST = 0.1  # of a unit's mean, that a linear prediction of counts is raised to
@@ -76,8 +76,25 @@ def linear_readout(
     """
     mean, sd = x.mean(0), _scale(x)
     z = (x - mean) / sd
+    weight, offset = ridge(z, y, PENALTIES[int(np.argmin(ridge_errors(x, y, fold)))])
+    low = LOWEST * np.nanmean(y, 0) if counts else np.full(y.shape[1], -np.inf)
+    return Readout(weight, offset, mean, sd, low, np.full(y.shape[1], np.inf), False)
+
+
+def ridge_errors(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return the left-out squared error of each penalty, over the targets' variance, summed.
+
+    Parameters
+    ----------
+    x : (bin, input)
+    y : (bin, target)
+        NaN are left out.
+    fold : (bin,), integer
+        Bins of one number are left out together.
+    """
+    z = (x - x.mean(0)) / _scale(x)
     seen = np.isfinite(y)
-    variance = np.where(seen, y - np.nanmean(y, 0), 0.0).var(0) if y.size else np.ones(y.shape[1])
+    variance = np.where(seen, y - np.nanmean(y, 0), 0.0).var(0)
     variance = np.where(variance > 0, variance, 1.0)
     error = np.zeros(len(PENALTIES))
     for f in np.unique(fold) if len(np.unique(fold)) > 1 else ():
@@ -88,9 +105,7 @@ def linear_readout(
             weight, offset = ridge(z[fit], y[fit], penalty)
             gap = np.where(seen[judge], y[judge] - z[judge] @ weight.T - offset, 0.0)
             error[k] += float((gap**2 / variance).sum())
-    weight, offset = ridge(z, y, PENALTIES[int(np.argmin(error))])
-    low = LOWEST * np.nanmean(y, 0) if counts else np.full(y.shape[1], -np.inf)
-    return Readout(weight, offset, mean, sd, low, np.full(y.shape[1], np.inf), False)
+    return error
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

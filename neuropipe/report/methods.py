@@ -68,6 +68,8 @@ BASELINES = {
     "smoothed_factors": "factor analysis of smoothed square roots of counts (two-stage method of "
     "Yu et al. 2009, by scikit-learn, Pedregosa et al. 2011), units and behaviour regressed on the "
     "factors, filter and number of factors chosen inside the training data",
+    "unshared_gpvae": "a GP-VAE of each modality without shared latents, and regressions from one "
+    "to the other",
     "gpfa": "Gaussian-process factor analysis of square roots of counts (Yu et al. 2009, by "
     "elephant, RRID:SCR_003833), with the same regressions",
     "pca_regression": "ridge regression on principal components of smoothed counts, in both "

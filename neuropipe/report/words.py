@@ -28,6 +28,7 @@ NAMES = {
     "ntf_connectome": "NTF connectome",
     "plain_cp": "plain CP",
     "mm_gpvae": "MM-GPVAE",
+    "unshared_gpvae": "GP-VAEs without sharing",
     "smoothed_factors": "smoothed factor analysis",
     "gpfa": "GPFA",
     "pca_regression": "PCA regression",
