@@ -219,6 +219,35 @@ def label_accuracy(truth: np.ndarray, estimate: np.ndarray, n_labels: int) -> fl
     return float(np.mean(order[estimate[keep]] == truth[keep]))
 
 
+def partition_agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Return how alike two partitions of the same nodes are; 1 is the same.
+
+    Parameters
+    ----------
+    first, second : (node,), integer
+        Which label a group has means nothing.
+
+    Returns
+    -------
+    dict
+        ``nmi``: normalised mutual information, arithmetic mean of the entropies; it rises with
+        the number of communities by chance alone. ``ami`` and ``ari``: adjusted mutual
+        information and adjusted Rand index, 0 at chance. All by scikit-learn; 1 where both
+        partitions are a single community.
+    """
+    from sklearn.metrics import (
+        adjusted_mutual_info_score,
+        adjusted_rand_score,
+        normalized_mutual_info_score,
+    )
+
+    return {
+        "nmi": float(normalized_mutual_info_score(first, second)),
+        "ami": float(adjusted_mutual_info_score(first, second)),
+        "ari": float(adjusted_rand_score(first, second)),
+    }
+
+
 def congruence(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:

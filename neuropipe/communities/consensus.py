@@ -10,6 +10,7 @@ import numpy as np
 from neuropipe.communities.modularity import modularity
 from neuropipe.communities.partition import by_size
 from neuropipe.errors import DataError
+from neuropipe.metrics import partition_agreement
 
 _ROUNDS = 20
 
@@ -78,33 +79,14 @@ def consensus(
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Return how alike two partitions of the same nodes are; 1 is the same.
-
-    Returns
-    -------
-    dict
-        ``nmi``: normalised mutual information, arithmetic mean of the entropies; it rises with
-        the number of communities by chance alone. ``ami`` and ``ari``: adjusted mutual
-        information and adjusted Rand index, 0 at chance. All by scikit-learn; 1 where both
-        partitions are a single community.
+    """Return how alike two partitions of the same nodes are: `metrics.partition_agreement`.
 
     Raises
     ------
     DataError
         If they are of different numbers of nodes.
     """
-    from sklearn.metrics import (
-        adjusted_mutual_info_score,
-        adjusted_rand_score,
-        normalized_mutual_info_score,
-    )
-
-    first, second = _stacked([first, second], "agreement")
-    return {
-        "nmi": float(normalized_mutual_info_score(first, second)),
-        "ami": float(adjusted_mutual_info_score(first, second)),
-        "ari": float(adjusted_rand_score(first, second)),
-    }
+    return partition_agreement(*_stacked([first, second], "agreement"))
 
 
 def stability(labels: Sequence[np.ndarray]) -> dict[str, float]:
