@@ -76,7 +76,16 @@ def made_factors(rng, truth, order, held_out, *, chosen, shifts, communities, ow
     else:
         out["affinity"] = names, affinity, ONE
     if communities == "labels":
-        out["community"] = ("component", "unit"), truth["member"].values[order].astype(int), ONE
+        labels = truth["member"].values[order].astype(int)
+        out["community"] = ("component", "unit"), labels, ONE
+        names = ("component", "unit")
+        # the last start and the second half have one unit astray, the last animal lacks two
+        astray = np.where(np.arange(labels.shape[1]) == 0, 1 - labels, labels)
+        lacking = np.where(np.arange(labels.shape[1]) < 2, -1, labels)
+        out["community_of_restart"] = ("restart", *names), np.stack([labels, labels, astray]), ONE
+        out["community_of_half"] = ("half", *names), np.stack([labels, astray]), ONE
+        alone = [labels] * (len(animals) - 1) + [lacking]
+        out["community_of_animal"] = ("animal", *names), np.stack(alone), ONE
     if own:
         out = out.assign_coords(
             window_animal=("window", np.repeat(out["animal"].values, kept.sum()))

@@ -271,6 +271,28 @@ def test_communities_of_a_component_are_its_planted_group(planted):
         assert score > (0.7 if how == "sbm" else 0.0)
 
 
+def test_communities_are_found_again_in_starts_animals_and_halves():
+    recordings, _ = animals(1, n_units=15, n_groups=2, n_animals=3, overlap=0, snr=4.0, missing=0.2)
+    model = NTFConnectome(rank=2, n_restarts=2, community_repeats=True, tolerance=1e-5)
+    p = model.fit(recordings, seed=0).parameters_
+    whole = p["community"].values
+    best = int(np.argmin(p["restart_error"].values))
+    np.testing.assert_array_equal(p["community_of_restart"].values[best], whole)
+    assert p["community_of_half"].shape == (2, 2, 15)
+    lacking = p["community_of_animal"].values < 0
+    for n, recording in enumerate(recordings):
+        shown = set(recording["calcium/cells"]["roi"].values)
+        absent = [u not in shown for u in p["unit"].values]
+        np.testing.assert_array_equal(lacking[n], [absent] * 2)
+    halves = p["community_of_half"].values
+    alike = [agreement(a, b)["ari"] for half in halves for a, b in zip(half, whole, strict=True)]
+    assert np.mean(alike) > 0.5
+    with pytest.raises(ValueError, match="community_repeats"):
+        Config(communities="none", community_repeats=True)
+    with pytest.raises(ValueError, match="n_blocks"):
+        Config(communities="modularity", n_blocks=2)
+
+
 def test_a_killed_fit_resumes_to_the_same_numbers(tmp_path, monkeypatch):
     recordings, _ = animals(8, n_animals=2, n_units=10, n_groups=2)
     settings = {"rank": (2, 3), "n_restarts": 2, "held_out_repeats": 1, **QUICK}

@@ -18,6 +18,7 @@ from neuropipe.models.ntf_connectome.model import (
     factorise,
     misfit,
     random_start,
+    refit_patterns,
     sweep,
 )
 
@@ -237,3 +238,20 @@ def test_restarts_stop_on_their_own_and_a_fit_goes_on_where_it_stopped():
     again = factorise(x, start, tolerance=1e-4, resume=states[4])
     assert torch.equal(again.error, whole.error)
     assert all(torch.equal(a, b) for a, b in zip(again.factors, whole.factors, strict=True))
+
+
+def test_patterns_of_some_rows_are_their_least_squares():
+    x = derivatives_of(4, missing=True)
+    keep = torch.as_tensor(np.random.default_rng(1).random(len(x.time)) < 0.6)
+    part = x.only(keep)
+    value, seen = dense(part)
+    _, was_seen = dense(x)
+    time, animal, pair = (f[0].double() for f in random_start(x, 3, 1, np.random.default_rng(2)))
+    got = refit_patterns(part, time, animal, pair).numpy()
+    design = np.einsum("tr,wr->twr", time.numpy(), animal.numpy())
+    kept = np.zeros(seen.shape[:2], bool)
+    kept[x.time[keep], x.animal[keep]] = True
+    np.testing.assert_array_equal(seen, was_seen & kept[:, :, None])
+    for p in range(x.n_pairs):
+        want = nnls(design[seen[..., p]], value[seen[..., p], p])[0]
+        np.testing.assert_allclose(got[p], want, atol=1e-5)

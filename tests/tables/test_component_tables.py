@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from made_groups import GROUP_RUNS, MODEL, made_groups_run
+from sklearn.metrics import adjusted_rand_score
 
 from neuropipe.components import area_under_curve, matched, pattern
 from neuropipe.tables import resolve, suiting
@@ -29,7 +30,9 @@ def test_tabulates_every_run_of_components(name, run):
 
 def test_run_without_fits_gives_tables_without_rows(full_run):
     empty = dataclasses.replace(full_run, parameters={}, truth={})
-    for name in ("components", "communities", "null_test", "group_recovery"):
+    for name in (
+        "components", "communities", "community_stability", "null_test", "group_recovery",
+    ):  # fmt: skip
         frame = resolve(name)(empty)
         assert len(frame) == 0
         assert list(frame.columns) == list(resolve(name)(full_run).columns)
@@ -58,6 +61,28 @@ def test_communities_and_null_by_hand(full_run):
     assert null["traces"].tolist() == ["recorded", *(f"shifted {n}" for n in range(1, 5))] * 2
     assert null["p_value"].iloc[0] == 0.2
     assert null["explained_variance"].iloc[0] == 0.64
+
+
+def test_communities_that_come_out_again_by_hand(full_run):
+    table = resolve("community_stability")(full_run).set_index(["over", "component"])
+    labels = full_run.parameters[MODEL, 0]["community"].values
+    astray = np.where(np.arange(12) == 0, 1 - labels, labels)
+    ari = [adjusted_rand_score(a, b) for a, b in zip(labels, astray, strict=True)]
+    # two folds, each with one start like the best and one astray; fold 1 is rolled by one
+    np.testing.assert_allclose(
+        [table.loc[("restarts", k), "ari"] for k in range(3)], (1 + np.array(ari)) / 2
+    )
+    np.testing.assert_allclose([table.loc[("halves", k), "ari"] for k in range(3)], ari)
+    assert table.loc[("halves", "all"), "comparisons"] == 2
+    assert table.loc[("restarts", "all"), "ari"] == pytest.approx((1 + np.mean(ari)) / 2)
+    low, high = table.loc[("restarts", "all"), ["ari_low", "ari_high"]]
+    assert low < table.loc[("restarts", "all"), "ari"] < high
+    assert (table.loc["animals", "ari"] == 1).all()
+    # component 2 is absent from one of three animals
+    assert table.loc["animals"]["comparisons"].tolist() == [6, 6, 6, 4]
+    assert (table.loc["folds", "nmi"] == 1).all()
+    assert np.isnan(table.loc[("folds", 0), "nmi_low"])
+    assert (table["communities"] == 2).all()
 
 
 def test_groups_are_recovered_by_hand(full_run):

@@ -88,10 +88,11 @@ class Config(BaseModel):
     n_shuffles: int = Field(
         0, ge=0, description="Refits of circularly shifted traces that the fit is tested against."
     )
-    communities: Literal["none", "sbm", "modularity", "consensus"] = Field(
+    communities: Literal["none", "sbm", "assortative", "modularity", "consensus"] = Field(
         "sbm",
-        description="Communities of each component's graph: weighted block model, modularity, or "
-        "the consensus of both.",
+        description="Communities of each component's graph: weighted block model; what keeps to "
+        "itself beyond the strength of its nodes; modularity; or the consensus of the first and "
+        "the last.",
     )
     weight_family: Literal["exponential", "gamma", "normal"] = "exponential"
     degree_corrected: bool = Field(
@@ -99,6 +100,16 @@ class Config(BaseModel):
     )
     nested: bool = Field(False, description="So does nesting.")
     resolution: float = Field(1.0, gt=0, description="Of modularity.")
+    n_blocks: int | None = Field(
+        None, ge=1,
+        description="sbm, assortative: a known number of communities in each graph; inferred "
+        "without it.",
+    )  # fmt: skip
+    community_repeats: bool = Field(
+        False,
+        description="Find the communities again in every start, animal and half of the data, for "
+        "their stability; as many times the cost of the communities.",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Config:
@@ -109,6 +120,13 @@ class Config(BaseModel):
             raise ValueError(
                 f"rank_choice: {self.rank_choice} compares restarts; set n_restarts to 2 or more"
             )
+        if self.n_blocks is not None and self.communities not in ("sbm", "assortative"):
+            raise ValueError(
+                f"n_blocks: communities {self.communities!r} cannot be told their number; choose "
+                "sbm or assortative"
+            )
+        if self.community_repeats and self.communities == "none":
+            raise ValueError("community_repeats: communities is none; choose a method or leave out")
         return self
 
     @property

@@ -205,6 +205,17 @@ class Entries:
             squares.append((made.double() * top).square().sum(1))
         return replace(self, data=out, form="stored", energy=torch.cat(squares), scale=top)
 
+    def only(self, keep: torch.Tensor) -> Entries:
+        """Return the entries of some rows (row,) bool; times and animals keep their numbers."""
+        ends, first = [0, *torch.cumsum(keep.cpu(), 0).tolist()], []
+        for part in self.rows_of:
+            first.append(slice(ends[part.start], ends[part.stop]))
+        return replace(
+            self, data=self.data[keep], time=self.time[keep], rows_of=tuple(first),
+            kind=self.kind[keep], energy=self.energy[keep],
+            cells=None if self.cells is None else self.cells[keep],
+        )  # fmt: skip
+
     def hidden(self, block: torch.Tensor, hide: torch.Tensor) -> Entries:
         """Return the entries without some units in some rows.
 

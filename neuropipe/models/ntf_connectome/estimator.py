@@ -23,7 +23,7 @@ from neuropipe.models.ntf_connectome.batches import (
 )
 from neuropipe.models.ntf_connectome.config import REVISION, Config
 from neuropipe.models.ntf_connectome.entries import Entries
-from neuropipe.models.ntf_connectome.learned import Learned, labelled
+from neuropipe.models.ntf_connectome.learned import MOST_UNITS, Learned, labelled
 from neuropipe.models.ntf_connectome.model import (
     Factors,
     Outcome,
@@ -40,6 +40,7 @@ from neuropipe.models.ntf_connectome.rank import (
     nuclear_ratio,
     stability,
 )
+from neuropipe.models.ntf_connectome.repeats import repeated_communities
 from neuropipe.runtime import generator, pick_device
 from neuropipe.schema import Recording, Var
 from neuropipe.training.checkpoint import Checkpoint
@@ -103,6 +104,17 @@ class NTFConnectome:
         "community": Var(
             ("component", "unit"), "1", "i", "community in each component", optional=True
         ),
+        "community_of_restart": Var(
+            ("restart", "component", "unit"), "1", "i", "of each start", optional=True
+        ),
+        "community_of_animal": Var(
+            ("animal", "component", "unit"), "1", "i",
+            "of each animal alone; -1 where it does not show the neuron", optional=True,
+        ),
+        "community_of_half": Var(
+            ("half", "component", "unit"), "1", "i", "of every other stretch of time",
+            optional=True,
+        ),
         "rank_held_out": Var(
             ("rank", "repeat"), "1", "f", "explained share of hidden entries", optional=True
         ),
@@ -165,8 +177,12 @@ class NTFConnectome:
         null = self._null(entries, rank, seed, kept)
         learned = Learned.of(outcome, entries, [a.key for a in animals], units)
         self._learned, self._clock, self._ends = learned, clock, ends
+        repeats = {}
+        if config.community_repeats and len(units) <= MOST_UNITS:
+            whole = held(entries, config)
+            repeats = repeated_communities(learned, outcome, whole, config, seed=seed)
         self.parameters_ = labelled(
-            learned, config, clock, found, outcome, curve, null, seed=seed
+            learned, config, clock, found, outcome, curve, null, repeats, seed=seed
         )  # fmt: skip
         error = outcome.error.cpu().numpy()
         self.history_ = xr.Dataset(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,24 @@ from neuropipe.models.ntf_connectome.rank import Curve, similarities
 
 NOTHING = 1e-6  # of a component's largest pair
 MOST_UNITS = 2000  # beyond, patterns are kept by pair instead of as matrices
+
+
+def cleaned(pair: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return patterns (pair, component) with 0 for what was never seen or rests at the floor.
+
+    What rests at the floor of the updates is none at all, also for graphs of it.
+    """
+    return torch.where(seen[:, None] & (pair > NOTHING * pair.amax(0)), pair, 0.0)
+
+
+def folded(pair: torch.Tensor, seen: torch.Tensor, n_units: int) -> np.ndarray:
+    """Return patterns as matrices (component, unit, unit), NaN where never seen."""
+    i, j = np.triu_indices(n_units, 1)
+    value = np.where(seen.cpu().numpy()[:, None], pair.cpu().numpy(), np.nan)
+    out = np.zeros((value.shape[1], n_units, n_units), dtype=np.float32)
+    out[:, i, j] = value.T
+    out[:, j, i] = value.T
+    return out
 
 
 class Learned(NamedTuple):
@@ -54,8 +72,7 @@ class Learned(NamedTuple):
         together = (shown.T @ shown) > 0
         i, j = x.units
         seen = together[i, j]
-        # what rests at the floor of the updates is none at all, also for graphs of it
-        pair = torch.where(seen[:, None] & (pair > NOTHING * pair.amax(0)), pair, 0.0)
+        pair = cleaned(pair, seen)
         length = pair.norm(dim=0)
         top = animal.amax(0)
         # at the floor a loading would be no hold: activations of a billion would undo it
@@ -69,13 +86,7 @@ class Learned(NamedTuple):
 
     def affinity(self) -> np.ndarray:
         """Return the patterns as matrices (component, unit, unit), NaN where never seen."""
-        n = len(self.units)
-        i, j = np.triu_indices(n, 1)
-        value = np.where(self.seen.cpu().numpy()[:, None], self.pair.cpu().numpy(), np.nan)
-        out = np.zeros((value.shape[1], n, n), dtype=np.float32)
-        out[:, i, j] = value.T
-        out[:, j, i] = value.T
-        return out
+        return folded(self.pair, self.seen, len(self.units))
 
     def membership(self) -> np.ndarray:
         """Return each neuron's mean affinity with those it was seen with, (unit, component)."""
@@ -101,6 +112,7 @@ def labelled(
     outcome: Outcome,
     curve: Curve | None,
     null: np.ndarray,
+    repeats: Mapping[str, np.ndarray],
     *,
     seed: int,
 ) -> xr.Dataset:
@@ -119,6 +131,8 @@ def labelled(
         Where a rank was chosen.
     null : (shuffle,)
         Explained variance of shifted traces.
+    repeats : mapping of str to (part, component, unit)
+        Communities found again, by the dimension of the parts.
     seed : int
         Of the communities.
     """
@@ -150,6 +164,8 @@ def labelled(
         if config.communities != "none":
             labels = motif_labels(affinity, config, seed=seed)
             variables["community"] = (("component", "unit"), labels, one)
+            for part, again in repeats.items():
+                variables[f"community_of_{part}"] = ((part, "component", "unit"), again, one)
     else:
         pair = np.where(learned.seen.cpu().numpy()[:, None], learned.pair.cpu().numpy(), np.nan)
         variables["pair_affinity"] = (("pair", "component"), pair, one)

@@ -306,3 +306,33 @@ def activate(
     inner = (product.double() * time.double()).sum((1, 2))
     model = torch.einsum("ktr,ktrs,kts->k", time, gram.expand(-1, time.shape[1], -1, -1), time)
     return time[0], float((x.total - 2 * inner + model.double()).clamp(min=0)[0])
+
+
+def refit_patterns(
+    x: Entries, time: torch.Tensor, animal: torch.Tensor, pair: torch.Tensor, shrink: float = 0.0
+) -> torch.Tensor:
+    """Refit patterns by non-negative least squares, activations and loadings held.
+
+    Parameters
+    ----------
+    x : Entries
+        Some of the rows that the factors were learned from.
+    time : (time, R)
+    animal : (animal, R)
+    pair : (pair, R)
+        Where to start.
+    shrink : float
+        See `sweep`.
+
+    Returns
+    -------
+    (pair, R)
+    """
+    row, out = x.rows(time[None], animal[None]), pair[None]
+    product = x.over_rows(row)
+    for _ in range(0, MOST_ROUNDS, ROUNDS):
+        old = out
+        out = update_pairs(x, row, product, old, "hals", ROUNDS, shrink)
+        if float((out - old).norm()) <= 1e-6 * float(out.norm()):
+            break
+    return out[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from neuropipe.communities.consensus import consensus
 from neuropipe.communities.modularity import modularity
-from neuropipe.communities.sbm import fit_sbm
+from neuropipe.communities.sbm import fit_assortative, fit_sbm
 from neuropipe.models.ntf_connectome.config import Config
 
 
@@ -42,13 +42,16 @@ def _labels(weights: np.ndarray, config: Config, seed: int) -> np.ndarray:
     if not weights.any():  # a component without a pattern has no communities
         return np.zeros(len(weights), dtype=int)
     found = []
+    n_blocks = None if config.n_blocks is None else min(config.n_blocks, len(weights))
     if config.communities in ("sbm", "consensus"):
         found.append(
             fit_sbm(
                 weights, family=config.weight_family, degree_corrected=config.degree_corrected,
-                nested=config.nested, seed=seed,
+                nested=config.nested, n_blocks=n_blocks, seed=seed,
             ).labels
         )  # fmt: skip
+    if config.communities == "assortative":
+        found.append(fit_assortative(weights, n_blocks=n_blocks, seed=seed).labels)
     if config.communities in ("modularity", "consensus"):
         found.append(modularity(weights, resolution=config.resolution, seed=seed).labels)
     return found[0] if len(found) == 1 else consensus(found, seed=seed)
