@@ -253,10 +253,10 @@ def shuffled(
 ) -> tuple[Callable[[int], Iterable[Mapping[str, Tensor]]], int]:
     """Return the batches of an epoch as a function of its number, and how many there are.
 
-    A batch takes a quarter of the pieces at most, so that few long pieces still make some steps.
+    A batch takes an eighth of the pieces at most, so that few pieces still make some steps.
     """
     n = len(data["n_bins"])
-    number = max(min(n, 4), round(n / size))
+    number = max(min(n, 8), round(n / size))
 
     def batches(epoch: int) -> Iterable[Mapping[str, Tensor]]:
         order = generator(seed, f"{stream}-{epoch}").permutation(n)

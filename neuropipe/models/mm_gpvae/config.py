@@ -123,8 +123,8 @@ class Config(BaseModel):
     )
     min_length_scale_bins: float | None = Field(
         None, gt=0,
-        description="Shortest length scale that pruned coefficients can show; none: a third of "
-        "the start, at least 1.",
+        description="Shortest length scale that pruned coefficients can show; none: 0.4 of "
+        "the shortest start, at least 1.",
     )  # fmt: skip
     pruning: float = Field(
         1e4, gt=1, description="Coefficients with less than this share of the largest go."

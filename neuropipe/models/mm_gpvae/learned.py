@@ -25,6 +25,7 @@ def kinds(numbers: tuple[int, int, int]) -> np.ndarray:
     return np.repeat(np.array(KINDS, dtype=object), numbers)
 
 
+@torch.no_grad()
 def variance_partition(net: MMGPVAENetwork, batch: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Return the share of each modality's predicted variance that each latent is needed for.
 

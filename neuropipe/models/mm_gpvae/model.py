@@ -118,7 +118,7 @@ class MMGPVAENetwork(nn.Module):
         raw = config.scales == "raw"
         lengths = [x for x, k in zip(start.length, numbers, strict=True) for _ in range(k)]
         self.n_circle = circle_bins(start.n_bins, config.circle, max(lengths))
-        self.min_length = config.min_length_scale_bins or max(1.0, min(lengths) / 3)
+        self.min_length = config.min_length_scale_bins or max(1.0, 0.4 * min(lengths))
         highest = highest_frequency(self.n_circle, self.min_length, config.pruning)
         basis, frequency = fourier_basis(self.n_circle, start.n_bins, highest)
         self.register_buffer("basis", basis.float(), persistent=False)
