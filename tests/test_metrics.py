@@ -81,3 +81,29 @@ def test_bootstrap_interval():
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan]])
 def test_no_interval_from_less_than_two_samples(values):
     assert all(map(math.isnan, metrics.bootstrap_interval(np.array(values), seed=0)))
+
+
+def test_scores_of_classes_by_hand():
+    p = np.array([[0.7, 0.2, 0.1], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [1, 0, 0]])
+    label = np.array(["a", "b", "b", "d", ""], dtype=object)
+    got = metrics.class_scores(p, label, ("a", "b", "c"), np.array([0.2, 0.5, 0.3]))
+    assert got["accuracy"] == 0.25  # a tie is no hit, an unknown class is wrong
+    assert got["chance_accuracy"] == 0.5
+    assert got["class_log_likelihood"] == pytest.approx(np.log([0.7, 0.4, 0.3]).mean())
+    assert "top_5_accuracy" not in got
+    number = np.array([0, 1, 1, -1])
+    assert [metrics.top_k_accuracy(p[:4], number, k) for k in (1, 2, 3)] == [0.25, 0.75, 0.75]
+    none = metrics.class_scores(p[:0], label[:0], ("a", "b", "c"), np.ones(3) / 3)
+    assert np.isnan(list(none.values())).all()
+
+
+def test_top_k_is_scikit_learns():
+    from sklearn.metrics import top_k_accuracy_score
+
+    rng = np.random.default_rng(0)
+    p, y = rng.dirichlet(np.ones(9), 60), rng.integers(9, size=60)
+    for k in (1, 3, 5):
+        want = top_k_accuracy_score(y, p, k=k, labels=np.arange(9))
+        assert metrics.top_k_accuracy(p, y, k) == pytest.approx(want)
+    scores = metrics.class_scores(p, y.astype(str).astype(object), list("012345678"), np.ones(9))
+    assert scores["top_5_accuracy"] == metrics.top_k_accuracy(p, y, 5)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from neuropipe.training.settings import Training
+
 REVISION = 1  # raised whenever the same parameters would give other numbers
 
 
@@ -135,4 +137,41 @@ class GPFAConfig(PairedConfig):
     )
     segment_bins: int = Field(
         50, ge=2, description="Windows are cut to pieces of at most these for EM; elephant: 20."
+    )
+
+
+class DecoderConfig(BaseModel):
+    """Settings of the decoders of trials that stand beside Du-IN; meanings as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: str = "trial_type"
+    trial_s: float | None = Field(None, gt=0)
+    n_channels: int | None = Field(None, ge=1)
+    patch_s: float = Field(0.1, gt=0, description="Trials are cut to whole multiples of it.")
+
+
+class BandPowerConfig(DecoderConfig):
+    """Settings of the linear decoders on band power."""
+
+    bands: tuple[tuple[float, float], ...] = Field(
+        ((4.0, 12.0), (12.0, 30.0), (30.0, 70.0), (70.0, 150.0)), description="Edges, Hz."
+    )
+    bin_s: float = Field(0.1, gt=0, description="Bins that power is averaged in.")
+    ridge: float = Field(
+        30.0, gt=0, description="Logistic regression: weight of the squared weights."
+    )
+
+
+class NetConfig(DecoderConfig):
+    """Settings of the convolutional networks."""
+
+    validation_share: float = Field(0.1, gt=0, lt=0.5)
+    shift_share: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    training: Training = Field(
+        Training.model_validate(
+            {"epochs": 100, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01}
+        ),
+        description="Schedule of the networks; it is not taken over from Du-IN.",
     )

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from neuropipe.batching.contacts import band_features, discriminability
 from neuropipe.batching.epochs import Voltages, VoltageSource, read
 from neuropipe.errors import DataError
+from neuropipe.metrics import class_scores
 from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,29 @@ class Door:
     def number(self, label: np.ndarray) -> np.ndarray:
         """Return the class of each label, (trial,) int64."""
         return np.searchsorted(np.array(self.classes, dtype=object), label).astype(np.int64)
+
+    def estimates(self, found: Voltages, probability: np.ndarray) -> xr.Dataset:
+        """Return ``class_probability (trial, class)`` of the trials that were read, labelled.
+
+        Coordinates: ``class``, ``time (trial)`` where each trial starts, s, and ``label (trial)``.
+        """
+        said = {"units": ""}
+        return xr.Dataset(
+            {"class_probability": (("trial", "class"), probability.astype(np.float32),
+                                   {"units": "1"})},
+            {
+                "class": ("class", np.array(self.classes, dtype=object), said),
+                "time": ("trial", found.seconds(found.onset), {"units": "s"}),
+                "label": ("trial", found.label, said),
+            },
+        )  # fmt: skip
+
+    def scores(self, estimates: xr.Dataset) -> dict[str, float]:
+        """Return `metrics.class_scores` of what `estimates` returned."""
+        return class_scores(
+            estimates["class_probability"].values, estimates["label"].values, self.classes,
+            self.share,
+        )  # fmt: skip
 
     def saved(self) -> dict[str, Any]:
         """Return everything as numbers, text, lists and dicts."""

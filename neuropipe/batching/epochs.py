@@ -239,7 +239,7 @@ def part(
     ----------
     found : sequence of Voltages
     share : float
-        Of the samples, to validate.
+        To validate, of the labelled trials; of the samples where there are none.
     window : int
         Samples of the windows that will be cut.
     seed : int
@@ -249,7 +249,7 @@ def part(
     -------
     fitted, validating : list of Voltages
         Apart in time: long stretches (runs) give their end, of short ones (trials) some go over as
-        a whole.
+        a whole. A trial across the cut is in neither.
 
     Raises
     ------
@@ -258,15 +258,18 @@ def part(
     """
     fitted, validating = [], []
     for number, v in enumerate(found):
-        size = v.edge[:, 1] - v.edge[:, 0]
-        long = size >= LONG * window
-        cut = v.edge[:, 1] - np.maximum(np.round(share * size), window).astype(np.int64)
-        drawn = np.zeros(len(size), bool)
-        short = generator(seed, f"validation-{number}").permutation(np.flatnonzero(~long))
-        drawn[short[: max(round(share * len(short)), int(not long.any()))]] = True
-        keep = np.where(long, cut, np.where(drawn, v.edge[:, 0], v.edge[:, 1]))
-        first = np.stack([v.edge[:, 0], keep], 1)
-        second = np.stack([keep, v.edge[:, 1]], 1)
+        long = v.edge[:, 1] - v.edge[:, 0] >= LONG * window
+        cut = v.edge[:, 1].copy()
+        for i in np.flatnonzero(long):
+            cut[i] = _late(v, v.edge[i], share, window)
+        order = generator(seed, f"validation-{number}").permutation(np.flatnonzero(~long))
+        held = np.array([max(len(_onsets(v, v.edge[i])), 1e-6) for i in order])
+        if len(order) and (not long.any() or round(share * held.sum())):
+            enough = np.searchsorted(held.cumsum(), max(share * held.sum(), min(1, held.max())))
+            drawn = order[: enough + 1]
+            cut[drawn] = v.edge[drawn, 0]
+        first = np.stack([v.edge[:, 0], cut], 1)
+        second = np.stack([cut, v.edge[:, 1]], 1)
         fitted.append(v.only(first[first[:, 1] > first[:, 0]]))
         validating.append(v.only(second[second[:, 1] > second[:, 0]]))
     if not sum(len(v.edge) for v in fitted) or not sum(len(v.edge) for v in validating):
@@ -274,3 +277,17 @@ def part(
             "voltages: too few stretches to set some aside for validation; use more training data"
         )
     return fitted, validating
+
+
+def _onsets(v: Voltages, edge: np.ndarray) -> np.ndarray:
+    """Return the onsets of a stretch's labelled trials, in order."""
+    inside = (v.onset >= edge[0]) & (v.onset < edge[1]) & (v.label != "")
+    return np.sort(v.onset[inside])
+
+
+def _late(v: Voltages, edge: np.ndarray, share: float, window: int) -> int:
+    """Return where the end of a long stretch begins that validates."""
+    onset = _onsets(v, edge)
+    if not len(onset):
+        return int(edge[1] - max(round(share * (edge[1] - edge[0])), window))
+    return int(min(onset[-max(1, round(share * len(onset)))], edge[1] - window))
