@@ -17,10 +17,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Names that a run may use; kept as text because this module is read while the job graph is built.
 PARAMETERS = {
+    "du_in": "neuropipe.models.du_in.config:Config",
     "hmm_glm": "neuropipe.models.hmm_glm.config:Config",
     "mm_gpvae": "neuropipe.models.mm_gpvae.config:Config",
     "neuroformer": "neuropipe.models.neuroformer.config:Config",
     "ntf_connectome": "neuropipe.models.ntf_connectome.config:Config",
+    "band_power_lda": "neuropipe.baselines.config:BandPowerConfig",
+    "band_power_logistic": "neuropipe.baselines.config:BandPowerConfig",
+    "du_in_from_scratch": "neuropipe.models.du_in.config:ScratchConfig",
+    "du_in_unquantised": "neuropipe.models.du_in.config:PointsConfig",
+    "eeg_conformer": "neuropipe.baselines.config:NetConfig",
+    "eegnet": "neuropipe.baselines.config:NetConfig",
     "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",
     "gaussian_glm": "neuropipe.baselines.config:GLMConfig",

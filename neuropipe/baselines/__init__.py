@@ -1,6 +1,12 @@
 """Baselines, one line each: the same protocol and folds as the models that they stand beside."""
 
 BASELINES = {
+    "band_power_lda": "neuropipe.baselines.band_power:BandPowerLDA",
+    "band_power_logistic": "neuropipe.baselines.band_power:BandPowerLogistic",
+    "du_in_from_scratch": "neuropipe.models.du_in.estimator:DuINFromScratch",
+    "du_in_unquantised": "neuropipe.models.du_in.estimator:DuINUnquantised",
+    "eeg_conformer": "neuropipe.baselines.net_decoders:EEGConformer",
+    "eegnet": "neuropipe.baselines.net_decoders:EEGNet",
     "homogeneous_rate": "neuropipe.baselines.homogeneous_rate:HomogeneousRate",
     "poisson_glm": "neuropipe.baselines.poisson_glm:PoissonGLM",
     "gaussian_glm": "neuropipe.baselines.poisson_glm:GaussianGLM",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is impor
     from neuropipe.schema import Recording, Var
 
 MODELS = {
+    "du_in": "neuropipe.models.du_in.estimator:DuIN",
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
     "mm_gpvae": "neuropipe.models.mm_gpvae.estimator:MMGPVAE",
     "neuroformer": "neuropipe.models.neuroformer.estimator:Neuroformer",

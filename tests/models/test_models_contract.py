@@ -1,11 +1,13 @@
-"""Every registered model and baseline keeps the same promises."""
+"""Every registered model and baseline keeps the same promises, on data of its kind."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 
 import numpy as np
 import pytest
 import xarray as xr
+from planted_words import TINY, words
 
 from neuropipe.baselines import BASELINES
 from neuropipe.batching.windows import attach_windows
@@ -26,7 +28,10 @@ ALL = {
 ONE_MODALITY = {"modalities": "neural", "n_shared": 0, "n_neural": 2, "n_behavior": 0,
                 "n_restarts": 1, "max_bins": 100,
                 "training": {"epochs": 3, "batch_size": 4, "learning_rate": 0.01}}  # fmt: skip
-SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
+NET = {"training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
+SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), TINY),
+         "eegnet": NET, "eeg_conformer": NET,
+         "hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
          "gpfa": {"n_latents": 2, "max_iterations": 5},
          "mm_gpvae": ONE_MODALITY, "unshared_gpvae": ONE_MODALITY,
@@ -38,16 +43,59 @@ SMALL = {"hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_
          "poisson_hmm": {"n_states": 2, "n_restarts": 2}}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def recording() -> xr.DataTree:
+@dataclass
+class Data:
+    """A prepared recording, its windows to train and to hold out, and what models read of it."""
+
+    recording: xr.DataTree
+    train: np.ndarray
+    held: np.ndarray
+    node: str
+    variable: str
+
+    def sides(self) -> tuple[xr.DataTree, xr.DataTree]:
+        return tuple(attach_windows(self.recording, w) for w in (self.train, self.held))
+
+    def changed(self, change) -> xr.DataTree:
+        """Return the training side with the variable's values changed in place, as floats."""
+        out = self.sides()[0].copy()
+        node = self.recording[self.node].to_dataset().load()
+        values = node[self.variable].values.astype(float)
+        change(values, node["time"].values)
+        node[self.variable] = (node[self.variable].dims, values, node[self.variable].attrs)
+        out[self.node] = xr.DataTree(node)
+        return out
+
+
+def counted() -> Data:
     drawn, _ = simulate(Plan(n_states=2, n_units=5, n_bins=400, n_sequences=4), seed=3)
-    return apply_steps(drawn, [{"step": "bin_spikes", "bin_width_s": 0.02, "start_s": 0.0}])
-
-
-def halves(recording: xr.DataTree) -> tuple[xr.DataTree, xr.DataTree]:
-    trials = recording["trials"]
+    made = apply_steps(drawn, [{"step": "bin_spikes", "bin_width_s": 0.02, "start_s": 0.0}])
+    trials = made["trials"]
     edges = np.stack([trials["start_time"].values, trials["stop_time"].values], 1)
-    return attach_windows(recording, edges[:3]), attach_windows(recording, edges[3:])
+    return Data(made, edges[:3], edges[3:], "counts", "spike_count")
+
+
+def spoken() -> Data:
+    made, _ = words(3)
+    edges = np.stack([made["runs"][f"{end}_time"].values for end in ("start", "stop")], 1)
+    return Data(made, edges[:2], edges[2:], "ieeg", "voltage")
+
+
+KINDS = {"ieeg": spoken, "counts": counted}
+
+
+def kind_of(name: str) -> str:
+    """Return which data a model is tried on: what it reads, else counts."""
+    return next((kind for kind in KINDS if kind in resolve(name, ALL).reads), "counts")
+
+
+COUNTED = [name for name in ALL if kind_of(name) == "counts"]
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Data]:
+    made = {kind: draw() for kind, draw in KINDS.items()}
+    return {name: made[kind_of(name)] for name in ALL}
 
 
 def make(name: str):
@@ -55,16 +103,15 @@ def make(name: str):
 
 
 @pytest.fixture(scope="module")
-def fitted(recording: xr.DataTree) -> dict:
-    train, _ = halves(recording)
-    return {name: make(name).fit([train], seed=5) for name in ALL}
+def fitted(data) -> dict:
+    return {name: make(name).fit([data[name].sides()[0]], seed=5) for name in ALL}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_follows_the_protocol_and_declares_what_it_writes(name, fitted, recording):
+def test_follows_the_protocol_and_declares_what_it_writes(name, fitted, data):
     model = fitted[name]
     assert isinstance(model, Estimator)
-    _, held = halves(recording)
+    _, held = data[name].sides()
     estimates = model.transform(held)
     assert faults_of_dataset(estimates, model.writes, name) == []
     assert faults_of_dataset(model.parameters_, model.learns, name) == []
@@ -79,8 +126,8 @@ def test_follows_the_protocol_and_declares_what_it_writes(name, fitted, recordin
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_saved_and_loaded_it_gives_the_same(name, fitted, recording, tmp_path):
-    _, held = halves(recording)
+def test_saved_and_loaded_it_gives_the_same(name, fitted, data, tmp_path):
+    _, held = data[name].sides()
     fitted[name].save(tmp_path)
     again = type(fitted[name]).load(tmp_path)
     assert again.config == fitted[name].config
@@ -89,42 +136,43 @@ def test_saved_and_loaded_it_gives_the_same(name, fitted, recording, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_same_seed_same_numbers(name, fitted, recording):
-    train, _ = halves(recording)
-    again = make(name).fit([train], seed=5)
+def test_same_seed_same_numbers(name, fitted, data):
+    again = make(name).fit([data[name].sides()[0]], seed=5)
     xr.testing.assert_identical(again.parameters_, fitted[name].parameters_)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_held_out_data_change_nothing_that_is_fitted(name, fitted, recording):
-    train, held = halves(recording)
-    changed = train.copy()
-    counts = train["counts"].to_dataset().load().copy(deep=True)
-    start = held["windows"]["start_time"].values[0]
-    counts["spike_count"].values[counts["time"].values >= start] += 7
-    changed["counts"] = xr.DataTree(counts)
-    again = make(name).fit([changed], seed=5)
+def test_held_out_data_change_nothing_that_is_fitted(name, fitted, data):
+    own = data[name]
+    start = own.held[0, 0]
+
+    def add(values, time):
+        values[time >= start - 1e-9] += 7
+
+    spoilt = own.changed(add)
+    node = spoilt[own.node].to_dataset()
+    dtype = own.recording[own.node][own.variable].dtype
+    spoilt[own.node] = xr.DataTree(node.assign({own.variable: node[own.variable].astype(dtype)}))
+    again = make(name).fit([spoilt], seed=5)
     xr.testing.assert_identical(again.parameters_, fitted[name].parameters_)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_nan_count_is_refused_by_name(name, recording):
-    train, _ = halves(recording)
-    broken = train.copy()
-    counts = train["counts"].to_dataset().load()
-    values = counts["spike_count"].values.astype(float)
-    values[10, 2] = np.nan
-    counts["spike_count"] = (("time", "unit"), values, counts["spike_count"].attrs)
-    broken["counts"] = xr.DataTree(counts)
-    with pytest.raises(NeuropipeError, match=r"counts/spike_count"):
-        make(name).fit([broken], seed=5)
+def test_a_nan_is_refused_by_name(name, data):
+    own = data[name]
+
+    def lose(values, time):
+        values[np.searchsorted(time, own.train[0, 0]) + 10, 2] = np.nan
+
+    with pytest.raises(NeuropipeError, match=f"{own.node}/{own.variable}"):
+        make(name).fit([own.changed(lose)], seed=5)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_no_unit_left_is_refused(name, recording):
+@pytest.mark.parametrize("name", COUNTED)
+def test_no_unit_left_is_refused(name, data):
     settings = {**SMALL.get(name, {}), "min_spikes": 10**6}
     with pytest.raises(DataError, match=r"none of 5 units has 1000000 spikes"):
-        resolve(name, ALL)(**settings).fit([halves(recording)[0]], seed=5)
+        resolve(name, ALL)(**settings).fit([data[name].sides()[0]], seed=5)
 
 
 @pytest.mark.parametrize("name", ALL)
