@@ -157,7 +157,8 @@ def test_a_frozen_trunk_stays_and_a_new_target_is_learned(fitted, planted, tmp_p
     base.save(tmp_path)
     few = {"targets": ("speed",), "objective": "behavior", "label_share": 0.5,
            "pretrained": str(tmp_path)}  # fmt: skip
-    settings = {**SEEING, **few, "training": {"epochs": 4, "batch_size": 32}}
+    schedule = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
+    settings = {**SEEING, **few, "dropout": 0.0, "training": schedule}
     model = Neuroformer(**settings, trunk="frozen").fit([train], seed=2)
     before = base._fitted.network.state_dict()
     after = model._fitted.network.state_dict()
