@@ -90,7 +90,7 @@ def read_manifest(path: str | Path) -> Manifest:
         A key, column or value is unknown or missing; names the nearest known one.
     """
     path = Path(path)
-    page = _read_page(path)
+    page = read_page(path)
     table = path.with_suffix(".tsv")
     rows = _read_rows(table)
     return Manifest(
@@ -140,7 +140,8 @@ def sha256_of_files(files: Sequence[Path], digests: Sequence[str] = ()) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _read_page(path: Path) -> Page:
+def read_page(path: Path) -> Page:
+    """Read the YAML page alone; its faults are those of `read_manifest`."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

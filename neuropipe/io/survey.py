@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import yaml
 
 from neuropipe.errors import ManifestError, NeuropipeError
 from neuropipe.io import bids, reader
-from neuropipe.io.manifest import COLUMNS, sha256_of, sha256_of_files
+from neuropipe.io.manifest import COLUMNS, read_page, sha256_of, sha256_of_files
 from neuropipe.io.sidecars import read_json
+from neuropipe.io.table_files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ def write_manifests(
 
     BIDS trees give sessions of all their files, derivatives beside raw as sessions of their own;
     NWB, NIfTI, EDF, BDF and BrainVision files outside of a tree are sessions by themselves. Each
-    session is opened by its reader; one that cannot be read is left out with a warning.
+    session is opened by its reader; one that cannot be read is left out with a warning. Plain
+    arrays say nothing of themselves: where a page of the data set's name stands there without its
+    table, and its reader is ``table``, each file of arrays is a session and the table is written.
 
     Parameters
     ----------
@@ -76,28 +79,34 @@ def write_manifests(
     if not folder.is_dir():
         raise ManifestError(f"{folder}: found no folder, expected one with recordings")
     name = dataset or safe(folder.name)
+    page = out_dir / f"{name}.yaml"
+    declared = read_page(page) if page.exists() else None
+    if declared is not None and page.with_suffix(".tsv").exists():
+        raise _there_already(page)
+    if declared is not None and declared.reader == "table":
+        files = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in SUFFIXES)
+        candidates = [Candidate("table", (p,), safe(p.stem), safe(p.stem)) for p in files]
+        found = _all_opened(candidates, progress, declared.options)
+        if not found:
+            raise ManifestError(
+                f"{folder}: found {len(files)} files of arrays, none as {page} says; expected at "
+                f"least one ending in {', '.join(SUFFIXES)}"
+            )
+        _write_table(page.with_suffix(".tsv"), found)
+        return [page]
     candidates = list(_candidates(folder))
-    found = []
-    for done, candidate in enumerate(candidates):
-        if progress is not None:
-            progress(done, len(candidates), candidate.files[0].name)
-        try:
-            found.append(_opened(candidate))
-        except NeuropipeError as error:
-            log.warning("left out of the manifest: %s", error)
+    found = _all_opened(candidates, progress, {})
     if not found:
         raise ManifestError(
             f"{folder}: found {len(candidates)} recordings, none readable; expected at least one "
-            f"BIDS session, or file ending in {', '.join(BARE)}"
+            f"BIDS session, or file ending in {', '.join(BARE)}; for {', '.join(SUFFIXES)} write "
+            f"the page {page} first (docs/own_data.md)"
         )
     kinds = list(dict.fromkeys(one.kind for one in found))
     names = {kind: name if len(kinds) == 1 else f"{name}_{kind}" for kind in kinds}
     for kind in kinds:
         if (out_dir / f"{names[kind]}.yaml").exists():
-            raise ManifestError(
-                f"{out_dir / names[kind]}.yaml: a manifest is there already; remove it or choose "
-                "another name for the data set"
-            )
+            raise _there_already(out_dir / f"{names[kind]}.yaml")
     return [
         _write_pair(
             out_dir / f"{names[kind]}.yaml",
@@ -107,6 +116,12 @@ def write_manifests(
         )
         for kind in kinds
     ]
+
+
+def _there_already(page: Path) -> ManifestError:
+    return ManifestError(
+        f"{page}: a manifest is there already; remove it or choose another name for the data set"
+    )
 
 
 def safe(name: str) -> str:
@@ -137,10 +152,26 @@ def _candidates(folder: Path) -> Iterator[Candidate]:
         yield Candidate(kind, (file, *(p for p in parts if p.is_file())))
 
 
-def _opened(candidate: Candidate) -> Candidate:
+def _all_opened(
+    candidates: Sequence[Candidate],
+    progress: Callable[[int, int, str], None] | None,
+    options: Mapping[str, Any],
+) -> list[Candidate]:
+    found = []
+    for done, candidate in enumerate(candidates):
+        if progress is not None:
+            progress(done, len(candidates), candidate.files[0].name)
+        try:
+            found.append(_opened(candidate, options))
+        except NeuropipeError as error:
+            log.warning("left out of the manifest: %s", error)
+    return found
+
+
+def _opened(candidate: Candidate, options: Mapping[str, Any]) -> Candidate:
     digests = tuple(sha256_of(file) for file in candidate.files)
     recording = reader(candidate.kind)(
-        list(candidate.files), sha256=sha256_of_files(candidate.files, digests)
+        list(candidate.files), sha256=sha256_of_files(candidate.files, digests), **options
     )
     nodes = {group.lstrip("/") for group in recording.groups if recording[group].variables}
     return replace(
@@ -153,7 +184,6 @@ def _opened(candidate: Candidate) -> Candidate:
 
 
 def _write_pair(page: Path, found: Sequence[Candidate], looked: int, folder: Path) -> Path:
-    out_dir = page.parent
     about: dict[str, Any] = {}
     root = bids.root_of(found[0].files[0])
     if root is not None:
@@ -170,18 +200,26 @@ def _write_pair(page: Path, found: Sequence[Candidate], looked: int, folder: Pat
         sort_keys=False,
         allow_unicode=True,
     )
+    _write_table(page.with_suffix(".tsv"), found)
+    _replace(page, text)
+    return page
+
+
+def _write_table(table: Path, found: Sequence[Candidate]) -> None:
     lines = ["\t".join(COLUMNS)]
     for one, session in zip(found, _told_apart(found), strict=True):
         for file, digest in zip(one.files, one.sha256, strict=True):
-            inside = file.is_relative_to(out_dir)
-            path = str(file.relative_to(out_dir) if inside else file)
+            inside = file.is_relative_to(table.parent)
+            path = str(file.relative_to(table.parent) if inside else file)
             lines.append("\t".join([session, one.subject, path, str(file.stat().st_size), digest]))
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for target, content in ((page.with_suffix(".tsv"), "\n".join(lines) + "\n"), (page, text)):
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, target)
-    return page
+    _replace(table, "\n".join(lines) + "\n")
+
+
+def _replace(target: Path, content: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, target)
 
 
 def _told_apart(found: Sequence[Candidate]) -> list[str]:

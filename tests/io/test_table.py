@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import scipy.io
 
-from neuropipe.errors import ConfigError, ReaderError
+from neuropipe.errors import ConfigError, ManifestError, ReaderError
 from neuropipe.io.manifest import read_manifest
 from neuropipe.io.store import open_recording, write
+from neuropipe.io.survey import write_manifests
 from neuropipe.io.table import read
 
 FRAMES = np.arange(12.0).reshape(3, 4)  # (roi, time)
@@ -277,6 +278,25 @@ def test_a_songbird_by_mapping_only(shared_data, tmp_path):
     assert recording["spikes"].sizes["spike"] == len(text) == 3336
     assert text[:, 1].max() <= 22.2
     write(recording, tmp_path / "a.zarr")
+
+
+def test_a_page_without_its_table_gets_one(tmp_path):
+    (tmp_path / "birds").mkdir()
+    mat5(tmp_path / "birds" / "a.mat", VIDEOfs=np.uint8(30))
+    (tmp_path / "birds" / "other.csv").write_text("x,y\n1,2\n")
+    page = tmp_path / "birds.yaml"
+    with pytest.raises(ManifestError, match=r"write the page .*birds\.yaml first"):
+        write_manifests(tmp_path / "birds", tmp_path)
+    page.write_text(PAGE.split("    behavior/song:")[0].replace(", behavior/song, spikes", ""))
+    assert write_manifests(tmp_path / "birds", tmp_path) == [page]
+    manifest = read_manifest(page)
+    assert [(row.session_id, row.path) for row in manifest.rows] == [("a", "birds/a.mat")]
+    with pytest.raises(ManifestError, match="is there already"):
+        write_manifests(tmp_path / "birds", tmp_path)
+    page.with_suffix(".tsv").unlink()
+    page.write_text(page.read_text().replace("NEURAL", "NEURON"))
+    with pytest.raises(ManifestError, match="found 2 files of arrays, none as"):
+        write_manifests(tmp_path / "birds", tmp_path)
 
 
 def test_names_that_the_file_lacks_are_numbers(tmp_path):
