@@ -109,7 +109,7 @@ class FactorsConfig(PairedConfig):
         (1, 2, 3, 4, 6, 8, 12), description="Factors; of several the best inside the training data."
     )
     smoothing_bins: float | tuple[float, ...] = Field(
-        (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
+        (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0),
         description="Sd of the Gaussian filter; of several the best inside the training data.",
     )
 

@@ -22,6 +22,7 @@ from neuropipe.baselines.readouts import (
     fold_of_bins,
     linear_readout,
     poisson_readout,
+    ridge_errors,
     smooth,
 )
 from neuropipe.batching.held_units import groups_of
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MOST_CHANNELS = 20  # of behaviour, that features are made of; more are reduced to so many PCs
 BEHAVIOR_BINS = (0.0, 3.0)  # sds that behaviour's filter is chosen from
+LATENT_BINS = (0.0, 3.0, 8.0, 20.0)  # same, of latents that behaviour is read from
 MOST_CROSSED = 10  # channels whose products with each other are features
 
 WRITES: dict[str, Var] = {
@@ -144,6 +146,12 @@ def behavior_features(
     return np.concatenate([x, x[:, i] * x[:, j]], 1)
 
 
+def filtered(latents: np.ndarray, blocks: Sequence[np.ndarray], sd_bins: float) -> np.ndarray:
+    """Return latents (bin, latent) filtered within windows as long as `blocks`."""
+    edges = np.cumsum([len(b) for b in blocks])[:-1]
+    return np.concatenate([smooth(part, sd_bins) for part in np.split(latents, edges)])
+
+
 def _best_features(
     door: Door, behavior: Sequence[np.ndarray], y: np.ndarray, fold: np.ndarray, most: int
 ) -> tuple[int, float, float]:
@@ -170,6 +178,8 @@ class Coupled:
         Of behaviour's features.
     behavior_bins : float
         Sd of their filter.
+    latent_bins : float
+        Sd of the filter of latents that behaviour is read from.
     by_latents : bool
         Whether neural activity follows from behaviour through the latents.
     neural : Readout
@@ -184,6 +194,7 @@ class Coupled:
     encoder: Encoder
     degree: int
     behavior_bins: float
+    latent_bins: float
     by_latents: bool
     neural: Readout
     left_out: tuple[Readout, ...]
@@ -225,14 +236,21 @@ class Coupled:
         left_out = [
             readout(encoder(neural, ~held), data[:, held]) for held in groups_of(len(door.units))
         ]
-        back, reverse, sd_bins = None, None, 0.0
+        back, reverse, sd_bins, latent_bins = None, None, 0.0, 0.0
         if len(door.channels):
-            back = linear_readout(latents, np.concatenate(moved), fold)
+            aims = np.concatenate(moved)
+            errors = [
+                ridge_errors(filtered(latents, moved, sd), aims, fold).min() for sd in LATENT_BINS
+            ]
+            latent_bins = LATENT_BINS[int(np.argmin(errors))]
+            back = linear_readout(filtered(latents, moved, latent_bins), aims, fold)
             if poisson:
                 degree, sd_bins, weight_sd = _best_features(door, moved, data, fold, degree)
             features = behavior_features(door, moved, degree, sd_bins)
             reverse = linear_readout(features, latents, fold) if linear else readout(features, data)
-        return cls(door, encoder, degree, sd_bins, linear, own, tuple(left_out), back, reverse)
+        return cls(
+            door, encoder, degree, sd_bins, latent_bins, linear, own, tuple(left_out), back, reverse
+        )
 
     def estimates(self, windows: Paired) -> xr.Dataset:
         """Return latents and what they imply for units and channels, window by window."""
@@ -254,7 +272,8 @@ class Coupled:
             "kind": ("latent", np.array(["neural"] * latents.shape[1], dtype=object), none),
         }
         if self.behavior is not None:
-            variables["behavior"] = (("time", "channel"), self.behavior(latents), none)
+            x = filtered(latents, windows.neural, self.latent_bins)
+            variables["behavior"] = (("time", "channel"), self.behavior(x), none)
             coords["channel"] = ("channel", door.channels.astype(object), none)
             coords["channel_unit"] = ("channel", door.channel_units.astype(object), none)
         return xr.Dataset(variables, coords)
@@ -273,7 +292,8 @@ class Coupled:
         out = {f"co_smoothing_{bits}": value}
         if self.behavior is not None and self.reverse is not None:
             everyone = np.ones(len(door.units), bool)
-            by_neural = self.behavior(self.encoder(windows.neural, everyone))
+            latents = self.encoder(windows.neural, everyone)
+            by_neural = self.behavior(filtered(latents, windows.neural, self.latent_bins))
             out["behavior_from_neural_r2"] = mean_r2(by_neural, behavior, door.behavior_mean)
             x = behavior_features(door, windows.behavior, self.degree, self.behavior_bins)
             by_behavior = self.reverse(x)
@@ -302,6 +322,7 @@ class Coupled:
         (path / "config.json").write_text(config.model_dump_json(indent=1))
         arrays: dict[str, Any] = {
             "degree": self.degree, "behavior_bins": self.behavior_bins,
+            "latent_bins": self.latent_bins,
             "by_latents": self.by_latents, **more,
         }  # fmt: skip
         readouts = {"neural": self.neural, "behavior": self.behavior, "reverse": self.reverse}
@@ -331,8 +352,8 @@ class Coupled:
             left_out.append(one)
         out = cls(
             part(Door, "door"), part(encoder, "encoder"), int(arrays["degree"]),
-            float(arrays["behavior_bins"]), bool(arrays["by_latents"]),
-            part(Readout, "neural"), tuple(left_out), part(Readout, "behavior"),
-            part(Readout, "reverse"),
+            float(arrays["behavior_bins"]), float(arrays["latent_bins"]),
+            bool(arrays["by_latents"]), part(Readout, "neural"), tuple(left_out),
+            part(Readout, "behavior"), part(Readout, "reverse"),
         )  # fmt: skip
         return out, (path / "config.json").read_text(), arrays

@@ -22,6 +22,8 @@ from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
 
+ROOM = 1.5  # times the largest training value, that later ones are cut at
+
 
 @dataclass(frozen=True)
 class Components:
@@ -32,6 +34,9 @@ class Components:
     smoothing_bins : float
     mean, sd : (unit,)
         Of the smoothed training data.
+    low, high : (unit,)
+        Their ends, scaled, with half as much room. Data are kept between them: a unit that is all
+        but silent in training, and hence has a tiny sd, would burst out of all proportion later.
     seen : (set, unit), bool
         Units that each set was fitted on.
     loading : (set, unit, latent)
@@ -41,15 +46,20 @@ class Components:
     smoothing_bins: float
     mean: np.ndarray
     sd: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     seen: np.ndarray
     loading: np.ndarray
 
     def __call__(self, blocks: Sequence[np.ndarray], seen: np.ndarray) -> np.ndarray:
         """Return scores (bin, latent) on the components of the units that are seen."""
         data = np.concatenate([smooth(b, self.smoothing_bins) for b in blocks])
-        scaled = np.nan_to_num((data - self.mean) / self.sd)
         number = int(np.flatnonzero((self.seen == seen).all(1))[0])
-        return np.asarray(scaled @ self.loading[number])
+        return np.asarray(self.scaled(data) @ self.loading[number])
+
+    def scaled(self, data: np.ndarray) -> np.ndarray:
+        """Return smoothed data (bin, unit) as components are taken of, zero where missing."""
+        return np.clip(np.nan_to_num((data - self.mean) / self.sd), self.low, self.high)
 
 
 def components(
@@ -63,7 +73,8 @@ def components(
         n = min(n_latents, int(seen.sum()))
         model = PCA(n, svd_solver="covariance_eigh").fit(scaled[:, seen])
         loading[k][seen, :n] = model.components_.T
-    return Components(sd_bins, mean, sd, np.array(masks), loading)
+    ends = ROOM * scaled.min(0), ROOM * scaled.max(0)
+    return Components(sd_bins, mean, sd, *ends, np.array(masks), loading)
 
 
 class PCARegression:
@@ -206,8 +217,7 @@ def regression_error(
             continue
         half = np.arange(int(rows.sum())) * 2 // int(rows.sum())
         made = components(x[rows], masks, max(numbers), sd_bins)
-        scaled = np.nan_to_num((x[rows] - made.mean) / made.sd)
-        judged = np.nan_to_num((given - made.mean) / made.sd)
+        scaled, judged = made.scaled(x[rows]), made.scaled(given)
         for loading, target in zip(made.loading, targets, strict=True):
             for k, number in enumerate(numbers):
                 few = loading[:, :number]
