@@ -1,6 +1,11 @@
 """Baselines, one line each: the same protocol and folds as the models that they stand beside."""
 
 BASELINES = {
+    "gru_decoder": "neuropipe.baselines.window_nets:GRUDecoder",
+    "lagged_correlation": "neuropipe.baselines.lagged_correlation:LaggedCorrelation",
+    "mlp_decoder": "neuropipe.baselines.window_nets:MLPDecoder",
+    "reduced_rank": "neuropipe.baselines.window_ridge:ReducedRank",
+    "ridge_decoder": "neuropipe.baselines.window_ridge:RidgeDecoder",
     "band_power_lda": "neuropipe.baselines.band_power:BandPowerLDA",
     "band_power_logistic": "neuropipe.baselines.band_power:BandPowerLogistic",
     "du_in_from_scratch": "neuropipe.models.du_in.estimator:DuINFromScratch",

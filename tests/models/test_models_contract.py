@@ -28,6 +28,8 @@ ALL = {
 ONE_MODALITY = {"modalities": "neural", "n_shared": 0, "n_neural": 2, "n_behavior": 0,
                 "n_restarts": 1, "max_bins": 100,
                 "training": {"epochs": 3, "batch_size": 4, "learning_rate": 0.01}}  # fmt: skip
+DECODING = {"targets": ("speed",),
+            "schedule": {"epochs": 2, "batch_size": 32, "learning_rate": 0.001}}  # fmt: skip
 NET = {"training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
 SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), TINY),
          "eegnet": NET, "eeg_conformer": NET,
@@ -39,6 +41,8 @@ SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), T
                          "training": {"epochs": 1, "batch_size": 32}},
          "ntf_connectome": {"rank": 2, "n_restarts": 2, "max_sweeps": 20, "communities": "none"},
          "plain_cp": {"rank": 2, "max_sweeps": 20},
+         "ridge_decoder": {"targets": ("speed",)}, "reduced_rank": {"targets": ("speed",)},
+         "mlp_decoder": DECODING, "gru_decoder": DECODING,
          "windowed_correlation": {"rank": 2, "n_restarts": 2},
          "poisson_hmm": {"n_states": 2, "n_restarts": 2}}  # fmt: skip
 
@@ -75,13 +79,26 @@ def counted() -> Data:
     return Data(made, edges[:3], edges[3:], "counts", "spike_count")
 
 
+def moving() -> Data:
+    """The same counts with a behaviour beside them."""
+    data = counted()
+    made = data.recording
+    time = made["counts"]["time"].values
+    speed = np.random.default_rng(1).normal(size=len(time)).cumsum()
+    made["behavior"] = xr.DataTree(
+        xr.Dataset({"speed": ("time", speed, {"units": "m/s"})},
+                   {"time": ("time", time, {"units": "s"})})
+    )  # fmt: skip
+    return data
+
+
 def spoken() -> Data:
     made, _ = words(3)
     edges = np.stack([made["runs"][f"{end}_time"].values for end in ("start", "stop")], 1)
     return Data(made, edges[:2], edges[2:], "ieeg", "voltage")
 
 
-KINDS = {"ieeg": spoken, "counts": counted}
+KINDS = {"ieeg": spoken, "behavior": moving, "counts": counted}
 
 
 def kind_of(name: str) -> str:
