@@ -27,6 +27,12 @@ FIGURES: dict[str, str] = {
     "length_scales": "neuropipe.figures.length_scales:plot",
     "behavior_reconstruction": "neuropipe.figures.behavior_reconstruction:plot",
     "held_out_rates": "neuropipe.figures.held_out_rates:plot",
+    "code_usage": "neuropipe.figures.code_usage:plot",
+    "code_sequences": "neuropipe.figures.code_sequences:plot",
+    "reconstruction": "neuropipe.figures.reconstruction:plot",
+    "learning_curves": "neuropipe.figures.learning_curves:plot",
+    "class_confusion": "neuropipe.figures.class_confusion:plot",
+    "contact_contributions": "neuropipe.figures.contact_contributions:plot",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -47,6 +53,12 @@ MODELS: dict[str, tuple[str, ...]] = {
     "length_scales": ("mm_gpvae",),
     "behavior_reconstruction": ("mm_gpvae",),
     "held_out_rates": ("mm_gpvae",),
+    "code_usage": ("du_in",),
+    "code_sequences": ("du_in",),
+    "reconstruction": ("du_in",),
+    "learning_curves": ("du_in",),
+    "class_confusion": ("du_in",),
+    "contact_contributions": ("du_in",),
 }
 
 

@@ -20,6 +20,9 @@ TABLES: dict[str, str] = {
     "latent_summary": "neuropipe.tables.latent_summary:table",
     "dimension_choice": "neuropipe.tables.dimension_choice:table",
     "latent_recovery": "neuropipe.tables.latent_recovery:table",
+    "class_decoding": "neuropipe.tables.class_decoding:table",
+    "ablations": "neuropipe.tables.ablations:table",
+    "contacts": "neuropipe.tables.contacts:table",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -34,6 +37,9 @@ MODELS: dict[str, tuple[str, ...]] = {
     "latent_summary": ("mm_gpvae",),
     "dimension_choice": ("mm_gpvae",),
     "latent_recovery": ("mm_gpvae",),
+    "class_decoding": ("du_in",),
+    "ablations": ("du_in",),
+    "contacts": ("du_in",),
 }
 
 

@@ -133,6 +133,36 @@ class DuIN:
             If contacts, labels or stretches are not as `neuropipe.batching` needs them, windows
             are longer than every stretch, or no trial is left to validate on.
         """
+        door, found, fit = self.prepared(
+            recordings, seed=seed, device=device, checkpoint=checkpoint
+        )
+        units = fit_units(fit) if self._pretraining != "none" else None
+        masked = (
+            fit_masked(fit, units)
+            if units is not None and self._pretraining in ("masked", "points")
+            else None
+        )
+        decoder = fit_decoder(fit, units, masked)
+        contacts = contributions(
+            decoder, fit.bank, fit.judged, fit.trial, [len(c) for c in door.channel.values()],
+            self.config.n_exchanges, seed=seed,
+        )  # fmt: skip
+        self._door, self._sizes, self._length = door, fit.sizes, fit.length
+        self._units = units if self._pretraining != "points" else None
+        self._decoder = decoder
+        self.parameters_ = labelled(fit, door, found, units, masked, decoder, contacts)
+        self.history_ = histories(fit.history)
+        return self
+
+    def prepared(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        seed: int,
+        device: str = "auto",
+        checkpoint: Path | None = None,
+    ) -> tuple[Door, list[Voltages], Fit]:
+        """Return the door, the voltages and all that the stages need; arguments as `fit`."""
         c = self.config
         source = VoltageSource(c.labels, c.trial_s, c.n_channels)
         door, found = enter(recordings, source, c.patch_s)
@@ -160,23 +190,7 @@ class DuIN:
             len(fit.windows), length / door.rate_hz, len(trials), len(door.classes),
             bank.value.device,
         )  # fmt: skip
-        units = fit_units(fit) if self._pretraining != "none" else None
-        masked = (
-            fit_masked(fit, units)
-            if units is not None and self._pretraining in ("masked", "points")
-            else None
-        )
-        decoder = fit_decoder(fit, units, masked)
-        contacts = contributions(
-            decoder, bank, judged, fit.trial, [len(door.channel[s]) for s in subjects],
-            c.n_exchanges, seed=seed,
-        )  # fmt: skip
-        self._door, self._sizes, self._length = door, fit.sizes, length
-        self._units = units if self._pretraining != "points" else None
-        self._decoder = decoder
-        self.parameters_ = labelled(fit, door, found, units, masked, decoder, contacts)
-        self.history_ = histories(fit.history)
-        return self
+        return door, found, fit
 
     def _check(self, fit: Fit) -> None:
         """Refuse to start where a stage would find nothing to learn from."""
