@@ -270,6 +270,19 @@ def test_co_smoothing_is_said_of_models_of_two_modalities(tmp_path):
     assert text.count("@article{yu2009gpfa") == 1
 
 
+def test_accuracy_is_said_of_decoders(tmp_path):
+    rows = score_rows(0.9, 0.8, 0.05, 0.2).assign(metric="accuracy", units="1")
+    rows["estimator"] = rows["estimator"].map({"hmm_glm": "du_in", "poisson_glm": "band_power_lda"})
+    run = a_run(model="du_in", scores=rows, converged={"du_in": (True,), "band_power_lda": (True,)})
+    said = words.verdict(run)
+    assert "Du-IN reached 0.9 of accuracy" in said
+    assert "more than the best baseline, LDA of band power" in said
+    text = Page(page_of(a_study(run), tmp_path)).text
+    for part in ("zheng2024duin", "pedregosa2011scikit", "no sigmoid stands before the classes"):
+        assert part in text
+    assert "lawhern2018eegnet" not in text
+
+
 def test_summary_says_what_was_left_out():
     study = a_study(skipped=(report.Skipped("arena", "its index could not be reached."),))
     assert "Left out: arena (its index could not be reached)." in words.summary(study)

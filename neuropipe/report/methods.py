@@ -55,6 +55,20 @@ MODELS = {
         "units, in turn (Pei et al. 2021); each modality is told from the other by leaving it out. "
         "Bits per spike are over each unit's mean training rate, R2 is about the training mean.",
     ),
+    "du_in": (
+        "zheng2024duin",
+        "Du-IN turns patches of intracranial voltages into tokens and tokens into the nearest of a "
+        "set of codes, learned by rebuilding the voltages; it then learns to predict the codes of "
+        "hidden patches from the others, and last to tell labelled trials apart (Zheng et al. "
+        "2024). The first two stages need no labels. Unlike the authors' code, patches are "
+        "filtered nonlinearly, codes are placed once the tokens have settled and come back when "
+        "they fall out of use, no sigmoid stands before the classes, and the epoch of each stage "
+        "is chosen on a part of the training data alone (`preset: faithful` undoes the first two). "
+        "Contacts, where the setting `n_channels` says how many, are chosen by the band power of "
+        "training trials, for the model and its baselines alike. What a contact contributes is "
+        "the rise of the loss when its signal is exchanged between trials that were not fitted; "
+        "p-values come from random signs of these rises.",
+    ),
 }
 BASELINES = {
     "homogeneous_rate": "a constant rate for each unit",
@@ -74,9 +88,20 @@ BASELINES = {
     "elephant, RRID:SCR_003833), with the same regressions",
     "pca_regression": "ridge regression on principal components of smoothed counts, in both "
     "directions, likewise chosen",
+    "du_in_from_scratch": "Du-IN without its first two stages",
+    "du_in_unquantised": "Du-IN without codes: hidden patches are predicted as points",
+    "band_power_lda": "linear discriminant analysis with shrinkage on the log power of four bands, "
+    "4 to 150 Hz, in bins of time (scikit-learn, Pedregosa et al. 2011)",
+    "band_power_logistic": "logistic regression with a ridge on the same powers",
+    "eegnet": "EEGNet (Lawhern et al. 2018)",
+    "eeg_conformer": "EEG Conformer (Song et al. 2023)",
 }
 MODEL_REFERENCES = {"mm_gpvae": ("pei2021nlb",)}  # beside the model's own
 BASELINE_REFERENCES = {
+    "band_power_lda": ("pedregosa2011scikit",),
+    "band_power_logistic": ("pedregosa2011scikit",),
+    "eegnet": ("lawhern2018eegnet",),
+    "eeg_conformer": ("song2023conformer",),
     "plain_cp": ("kossaifi2019tensorly",),
     "windowed_correlation": ("allen2014tracking",),
     "smoothed_factors": ("yu2009gpfa", "pedregosa2011scikit"),

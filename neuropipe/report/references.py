@@ -137,4 +137,34 @@ REFERENCES = {
   year      = {2021},
   note      = {arXiv:2109.04463}
 }""",
+    "zheng2024duin": """@inproceedings{zheng2024duin,
+  title     = {{Du-IN}: Discrete units-guided mask modeling for decoding speech from Intracranial
+               Neural signals},
+  author    = {Zheng, Hui and Wang, Hai-Teng and Jiang, Wei-Bang and Chen, Zhong-Tao and He, Li
+               and Lin, Pei-Yang and Wei, Peng-Hu and Zhao, Guo-Guang and Liu, Yun-Zhe},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2024},
+  note      = {arXiv:2405.11459}
+}""",
+    "lawhern2018eegnet": """@article{lawhern2018eegnet,
+  title   = {{EEGNet}: a compact convolutional neural network for {EEG}-based brain-computer
+             interfaces},
+  author  = {Lawhern, Vernon J. and Solon, Amelia J. and Waytowich, Nicholas R. and Gordon,
+             Stephen M. and Hung, Chou P. and Lance, Brent J.},
+  journal = {Journal of Neural Engineering},
+  volume  = {15},
+  number  = {5},
+  pages   = {056013},
+  year    = {2018},
+  doi     = {10.1088/1741-2552/aace8c}
+}""",
+    "song2023conformer": """@article{song2023conformer,
+  title   = {{EEG Conformer}: Convolutional Transformer for {EEG} Decoding and Visualization},
+  author  = {Song, Yonghao and Zheng, Qingqing and Liu, Bingchuan and Gao, Xiaorong},
+  journal = {IEEE Transactions on Neural Systems and Rehabilitation Engineering},
+  volume  = {31},
+  pages   = {710--719},
+  year    = {2023},
+  doi     = {10.1109/TNSRE.2022.3230250}
+}""",
 }

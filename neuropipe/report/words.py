@@ -8,6 +8,7 @@ import pandas as pd
 from neuropipe.report.study import Quality, RunReport, StudyReport
 
 PREFERRED_METRICS = (
+    "accuracy",
     "bits_per_spike",
     "explained_variance",
     "co_smoothing_bits_per_spike",
@@ -28,6 +29,16 @@ NAMES = {
     "ntf_connectome": "NTF connectome",
     "plain_cp": "plain CP",
     "mm_gpvae": "MM-GPVAE",
+    "du_in": "Du-IN",
+    "du_in_from_scratch": "Du-IN from scratch",
+    "du_in_unquantised": "Du-IN without codes",
+    "band_power_lda": "LDA of band power",
+    "band_power_logistic": "logistic regression of band power",
+    "eegnet": "EEGNet",
+    "eeg_conformer": "EEG Conformer",
+    "top_5_accuracy": "accuracy of the five most probable classes",
+    "chance_accuracy": "accuracy of the most frequent class",
+    "class_log_likelihood": "log likelihood of classes",
     "unshared_gpvae": "GP-VAEs without sharing",
     "smoothed_factors": "smoothed factor analysis",
     "gpfa": "GPFA",
