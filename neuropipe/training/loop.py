@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import math
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
 LINES = 50  # of progress in the log, at most about so many a stage
+TRIES = 3  # at halving the rate after a loss that was not finite
 FLAT = 0.01  # of the whole fall of the loss: what a converged fit still gains in a tenth of it
 
 
@@ -38,6 +40,8 @@ class History:
         Lower is better; empty without a validation.
     best : int
         Epoch whose weights were kept.
+    slowed : int
+        How often the rate was halved after a loss that was not finite.
     seconds : float
         Time spent, that before an interruption included.
     """
@@ -45,6 +49,7 @@ class History:
     terms: dict[str, list[float]] = field(default_factory=dict)
     validation: list[float] = field(default_factory=list)
     best: int = 0
+    slowed: int = 0
     seconds: float = 0.0
 
     @property
@@ -70,6 +75,7 @@ class History:
             attrs={
                 "converged": int(self.converged),
                 "best_step": self.best,
+                "slowed": self.slowed,
                 "seconds": round(self.seconds, 3),
             },
         )
@@ -124,7 +130,8 @@ def fit_gradient(
     Raises
     ------
     NeuropipeError
-        If the loss is not finite; what the checkpoint holds is of before.
+        If the loss is not finite, and is not after three tries at half the rate from the last good
+        epoch on; what the checkpoint holds is of before.
     ValueError
         If an epoch has another number of batches than `n_batches`.
 
@@ -139,11 +146,15 @@ def fit_gradient(
     devices = sorted({p.device.index for p in module.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         while run.epoch < settings.epochs and not run.out_of_patience():
-            run.one_epoch(loss, batches)
+            run.whole_epoch(loss, batches)
             if validate is not None:
                 run.judge(validate)
     run.finish(judged=validate is not None)
     return run.history
+
+
+class NotFinite(NeuropipeError):
+    """The loss is infinite or not a number."""
 
 
 class _Run:
@@ -175,6 +186,27 @@ class _Run:
         self.waited = 0
         self._since = time.monotonic()
         self.finished = self._resume()
+
+    def whole_epoch(
+        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Callable[[int], Iterable]
+    ) -> None:
+        """Take an epoch; where its loss is not finite, take it again from its start, slower."""
+        module, optimizer = copy.deepcopy([self.module.state_dict(), self.optimizer.state_dict()])
+        step, sums = self.step, dict(self.sums)
+        while True:
+            try:
+                return self.one_epoch(loss, batches)
+            except NotFinite:
+                if self.history.slowed == TRIES:
+                    raise
+            self.history.slowed += 1
+            log.warning(
+                "%s: the loss of epoch %d is not finite; it is repeated at half the rate",
+                self.stage, self.epoch + 1,
+            )  # fmt: skip
+            self.module.load_state_dict(module)
+            self.optimizer.load_state_dict(copy.deepcopy(optimizer))
+            self.step, self.sums = step, dict(sums)
 
     def one_epoch(
         self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Callable[[int], Iterable]
@@ -208,6 +240,7 @@ class _Run:
     def _one_step(self, loss: Callable[[Batch], Mapping[str, Tensor]], batch: Batch) -> None:
         settings = self.settings
         rate = _rate(self.step, self.n_batches * settings.epochs, settings)
+        rate *= 0.5**self.history.slowed
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         torch.manual_seed(_stream(self.seed, self.stage, self.step))
@@ -228,7 +261,7 @@ class _Run:
         """Refuse a loss that is not finite before anything of it is kept."""
         if not all(math.isfinite(float(total)) for total in self.sums.values()):
             said = ", ".join(f"{name} {float(total):.4g}" for name, total in self.sums.items())
-            raise NeuropipeError(
+            raise NotFinite(
                 f"{self.stage}: the loss is not finite after step {self.step} (sums {said}); lower "
                 "learning_rate or set clip_norm, and look for extreme values in the data"
             )

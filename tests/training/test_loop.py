@@ -160,6 +160,28 @@ def test_a_loss_that_is_not_finite_is_refused_and_never_kept(data, tmp_path):
     assert not path.exists()
 
 
+def test_an_epoch_that_explodes_is_repeated_at_half_the_rate(data, caplog):
+    x, y = data
+    module, hits = network(), iter(range(10**6))
+
+    def loss(batch):
+        bad = next(hits) == 12
+        error = ((module(batch["x"]) - batch["y"]) ** 2).mean()
+        return {"loss": error * float("inf") if bad else error}
+
+    def batches(epoch):
+        for part in np.split(generator(0, f"epoch-{epoch}").permutation(N), N // BATCH):
+            yield {"x": x[part], "y": y[part]}
+
+    course = fit_gradient(module, loss, batches, settings=SETTINGS, n_batches=N // BATCH, seed=0,
+                          stage="main", kept=Checkpoint(None, ""))  # fmt: skip
+    assert course.slowed == 1
+    assert "epoch 3 is not finite" in caplog.text
+    assert np.isfinite(course.terms["loss"]).all()
+    assert len(course.terms["loss"]) == SETTINGS.epochs
+    assert all(torch.isfinite(w).all() for w in module.parameters())
+
+
 def test_another_number_of_batches_is_refused(data):
     module = network()
     with pytest.raises(ValueError, match="epoch 0 had 1 batches, expected 3"):
