@@ -91,3 +91,45 @@ def _features(parameters: xr.Dataset) -> np.ndarray:
             block = block - block.mean(axis=0)  # what all states share tells none apart
             blocks.append(block / ((block.std() or 1.0) * np.sqrt(max(block.shape[1], 1))))
     return np.concatenate(blocks, axis=1)
+
+
+PAIRS = ("unit", "source_unit")
+CONNECTIVITY = {
+    "connectivity": "connectivity",
+    "attention_connectivity": "attention",
+    "perturbation_connectivity": "perturbation",
+    "weight": "weights",
+}
+
+
+def edge_estimates(results: RunResults, fold: int) -> dict[tuple[str, str], xr.DataArray]:
+    """Return every matrix (unit, source_unit) that says who drives whom, of one fold.
+
+    Returns
+    -------
+    dict
+        By estimator, the model first, and method. Weights over a history basis are summed.
+    """
+    out = {}
+    fits = {name: p for (name, number), p in results.parameters.items() if number == fold}
+    for name in sorted(fits, key=lambda n: (n != results.model, n)):
+        for variable, method in CONNECTIVITY.items():
+            if variable not in fits[name]:
+                continue
+            matrix = fits[name][variable]
+            matrix = matrix.sum("basis", skipna=False) if "basis" in matrix.dims else matrix
+            if set(matrix.dims) == set(PAIRS) and matrix.size:
+                out[name, method] = matrix.transpose(*PAIRS)
+    return out
+
+
+def planted_edges(results: RunResults, matrix: xr.DataArray) -> np.ndarray | None:
+    """Return the planted weights (unit, source_unit) of a matrix's units; None without any."""
+    for truth in results.truth.values():
+        if "weight" not in truth or set(truth["weight"].dims) != set(PAIRS):
+            continue
+        weight = truth["weight"].transpose(*PAIRS)
+        known = set(weight["unit"].values.tolist())
+        if known >= set(matrix["unit"].values.tolist()):
+            return weight.sel(unit=matrix["unit"], source_unit=matrix["source_unit"]).values
+    return None

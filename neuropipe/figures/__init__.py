@@ -33,6 +33,10 @@ FIGURES: dict[str, str] = {
     "learning_curves": "neuropipe.figures.learning_curves:plot",
     "class_confusion": "neuropipe.figures.class_confusion:plot",
     "contact_contributions": "neuropipe.figures.contact_contributions:plot",
+    "spike_rasters": "neuropipe.figures.spike_rasters:plot",
+    "count_calibration": "neuropipe.figures.count_calibration:plot",
+    "decoding_traces": "neuropipe.figures.decoding_traces:plot",
+    "driver_matrices": "neuropipe.figures.driver_matrices:plot",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -59,6 +63,10 @@ MODELS: dict[str, tuple[str, ...]] = {
     "learning_curves": ("du_in",),
     "class_confusion": ("du_in",),
     "contact_contributions": ("du_in",),
+    "spike_rasters": ("neuroformer",),
+    "count_calibration": ("neuroformer",),
+    "decoding_traces": ("neuroformer",),
+    "driver_matrices": ("neuroformer",),
 }
 
 

@@ -23,6 +23,10 @@ TABLES: dict[str, str] = {
     "class_decoding": "neuropipe.tables.class_decoding:table",
     "ablations": "neuropipe.tables.ablations:table",
     "contacts": "neuropipe.tables.contacts:table",
+    "behavior_decoding": "neuropipe.tables.behavior_decoding:table",
+    "driver_edges": "neuropipe.tables.driver_edges:table",
+    "driver_recovery": "neuropipe.tables.driver_recovery:table",
+    "fit_cost": "neuropipe.tables.fit_cost:table",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -40,6 +44,10 @@ MODELS: dict[str, tuple[str, ...]] = {
     "class_decoding": ("du_in",),
     "ablations": ("du_in",),
     "contacts": ("du_in",),
+    "behavior_decoding": ("neuroformer",),
+    "driver_edges": ("neuroformer",),
+    "driver_recovery": ("neuroformer",),
+    "fit_cost": ("neuroformer",),
 }
 
 
