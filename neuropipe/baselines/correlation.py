@@ -50,7 +50,7 @@ def windowed(trace: np.ndarray, length: int | None) -> np.ndarray:
 def _shared(found: Patterns, length: int | None) -> np.ndarray:
     """Average correlations over the animals that show a pair at a time, (time, pair)."""
     d = found.training
-    n_units = len(found.units)
+    n_units = len(found.door.units)
     n_pairs, n_times = n_units * (n_units - 1) // 2, len(d.window) if length else 1
     if 16 * n_times * n_pairs > MOST_BYTES:
         raise DataError(
@@ -59,7 +59,7 @@ def _shared(found: Patterns, length: int | None) -> np.ndarray:
         )
     i, j = np.triu_indices(n_units, 1)
     total, number = np.zeros((n_times, n_pairs)), np.zeros((n_times, n_pairs))
-    column = {u: k for k, u in enumerate(found.units)}
+    column = {u: k for k, u in enumerate(found.door.units)}
     for w, (animal, rows) in enumerate(zip(found.traces, d.rows_of, strict=True)):
         shown = d.present[w][i] & d.present[w][j]
         value = _of_animal(animal, column, n_units, length)
@@ -118,7 +118,7 @@ class StaticCorrelation:
         pattern, self._time, cost = self._patterns_of(found, seed)
         length = np.maximum(np.linalg.norm(pattern, axis=0), 1e-300)
         self._patterns = found.with_factors(
-            pattern / length, np.ones((len(found.animals), pattern.shape[1]))
+            pattern / length, np.ones((len(found.door.animals), pattern.shape[1]))
         )
         self.history_ = xr.Dataset(
             {"objective": ("step", [cost], {"units": "1"})}, attrs={"converged": 1}
@@ -144,14 +144,14 @@ class StaticCorrelation:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
-        self._patterns.save(path, self.config, time=self._time)
+        self._patterns.save(path, self.config, self._time)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read it back."""
-        patterns, config, arrays = Patterns.load(path)
-        out = cls(**cls.config_class.model_validate_json(config).model_dump())
-        out._patterns, out._time = patterns, arrays["time"]
+        patterns, config, time = Patterns.load(path, cls.config_class)
+        out = cls(**config.model_dump())
+        out._patterns, out._time = patterns, time
         return out
 
 

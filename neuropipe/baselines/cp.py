@@ -102,12 +102,12 @@ class PlainCP:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
-        self._patterns.save(path, self.config, time=self._time)
+        self._patterns.save(path, self.config, self._time)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read it back."""
-        patterns, config, arrays = Patterns.load(path)
-        out = cls(**CPConfig.model_validate_json(config).model_dump())
-        out._patterns, out._time = patterns, arrays["time"]
+        patterns, config, time = Patterns.load(path, CPConfig)
+        out = cls(**config.model_dump())
+        out._patterns, out._time = patterns, time
         return out

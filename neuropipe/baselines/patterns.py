@@ -15,27 +15,14 @@ from neuropipe_kernels import ntf_sweep, ntf_update
 from neuropipe_kernels.ntf_sweep.reference import affinity
 
 from neuropipe.baselines.config import TraceConfig
-from neuropipe.batching.derivatives import Derivatives, Ends, derivatives, scaling_of
-from neuropipe.batching.traces import (
-    Clock,
-    Traces,
-    TraceSource,
-    key_of,
-    names_of,
-    read,
-    read_all,
-)
+from neuropipe.batching.derivatives import Derivatives
+from neuropipe.batching.trace_door import TraceDoor, enter, source_of
+from neuropipe.batching.traces import Traces
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording
 
 MOST_BYTES = 2**32  # of the whole tensor
 ROUNDS = 1000
-
-
-def source_of(config: TraceConfig) -> TraceSource:
-    """Return what a configuration says of the data."""
-    names = TraceSource.__dataclass_fields__
-    return TraceSource(**{name: getattr(config, name) for name in names})
 
 
 def affinities(data: np.ndarray, form: str) -> np.ndarray:
@@ -72,10 +59,7 @@ def tensor_of(d: Derivatives, config: TraceConfig) -> np.ndarray:
 class Patterns:
     """Pair patterns and animal loadings, and the door that they were learned through."""
 
-    units: tuple[str, ...]
-    animals: tuple[str, ...]
-    clock: Clock
-    ends: Ends
+    door: TraceDoor
     derivatives: Derivatives | None  # of the training data, while fitting
     traces: tuple[Traces, ...]  # likewise
     window: np.ndarray
@@ -85,13 +69,8 @@ class Patterns:
     @classmethod
     def of(cls, recordings: Sequence[Recording], config: TraceConfig) -> Patterns:
         """Read the training data; factors come later."""
-        source = source_of(config)
-        traces, clock = read_all(recordings, source)
-        traces, ends = scaling_of(traces, source)
-        units = names_of(traces)
-        d = derivatives(traces, ends, units, source)
-        keys, none = tuple(t.key for t in traces), np.zeros((0, 0))
-        return cls(units, keys, clock, ends, d, tuple(traces), d.window, none, none)
+        door, traces, d = enter(recordings, source_of(config))
+        return cls(door, d, tuple(traces), d.window, np.zeros((0, 0)), np.zeros((0, 0)))
 
     @property
     def training(self) -> Derivatives:
@@ -106,12 +85,12 @@ class Patterns:
 
     def labelled(self, time: np.ndarray) -> xr.Dataset:
         """Return patterns, loadings and training activations (time, component)."""
-        n = len(self.units)
+        n = len(self.door.units)
         i, j = np.triu_indices(n, 1)
         folded = np.zeros((self.pair.shape[1], n, n))
         folded[:, i, j] = folded[:, j, i] = self.pair.T
         one, text = {"units": "1"}, {"units": ""}
-        units = np.array(self.units, dtype=object)
+        units = np.array(self.door.units, dtype=object)
         return xr.Dataset(
             {
                 "affinity": (("component", "unit", "source_unit"), folded, one),
@@ -121,13 +100,10 @@ class Patterns:
             {
                 "unit": ("unit", units, text),
                 "source_unit": ("source_unit", units, text),
-                "animal": ("animal", np.array(self.animals, dtype=object), text),
-                "time": ("window", self._seconds(self.window), {"units": "s"}),
+                "animal": ("animal", np.array(self.door.animals, dtype=object), text),
+                "time": ("window", self.door.seconds(self.window), {"units": "s"}),
             },
         )
-
-    def _seconds(self, window: np.ndarray) -> np.ndarray:
-        return self.clock.phase_s + window * self.clock.window_s
 
     def activation(self, recording: Recording, config: TraceConfig) -> tuple[xr.Dataset, float]:
         """Refit activations of a recording by non-negative least squares, all else held.
@@ -139,16 +115,11 @@ class Patterns:
         explained_variance : float
             Over the affinities of the pairs that the recording shows.
         """
-        source, key = source_of(config), key_of(recording)
-        traces, ends = [read(recording, source, self.clock)[0]], self.ends
-        if key not in ends:
-            traces, ends = scaling_of(traces, source)
-        d = derivatives(traces, ends, self.units, source)
+        d, place = self.door.read(recording), self.door.place(recording)
         shown = np.flatnonzero(d.present[0])
-        i, j = np.triu_indices(len(self.units), 1)
+        i, j = np.triu_indices(len(self.door.units), 1)
         seen = d.present[0][i] & d.present[0][j]
-        known = key in self.animals
-        loading = self.animal[self.animals.index(key)] if known else self.animal.mean(0)
+        loading = self.animal.mean(0) if place is None else self.animal[place]
         pattern = torch.as_tensor(self.pair[seen] * loading)
         data = torch.as_tensor(d.data[:, shown])
         product = ntf_sweep(data, pattern, over="pair", form=config.affinity)[None]
@@ -162,31 +133,27 @@ class Patterns:
         order = np.argsort(d.time)
         estimates = xr.Dataset(
             {"activation": (("window", "component"), time.numpy()[order], {"units": "1"})},
-            {"time": ("window", self._seconds(d.window), {"units": "s"})},
+            {"time": ("window", self.door.seconds(d.window), {"units": "s"})},
         )
         return estimates, 1 - lost / total if total > 0 else float("nan")
 
-    def save(self, path: Path, config: Any, **arrays: Any) -> None:
+    def save(self, path: Path, config: TraceConfig, time: np.ndarray) -> None:
         """Write ``config.json``, ``names.json`` and ``weights.npz`` into a folder that exists."""
         (path / "config.json").write_text(config.model_dump_json(indent=1))
-        names = {
-            "units": self.units, "animals": self.animals, "window_s": self.clock.window_s,
-            "phase_s": self.clock.phase_s, "ends": self.ends,
-        }  # fmt: skip
-        (path / "names.json").write_text(json.dumps(names))
-        own: dict[str, Any] = {"pair": self.pair, "animal": self.animal, "window": self.window}
-        np.savez(path / "weights.npz", **own, **arrays)
+        (path / "names.json").write_text(json.dumps(self.door.saved()))
+        np.savez(
+            path / "weights.npz", pair=self.pair, animal=self.animal, window=self.window, time=time
+        )
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Patterns, str, dict[str, np.ndarray]]:
-        """Return the patterns, the configuration's JSON and the further arrays."""
+    def load(cls, path: Path, config_class: type[TraceConfig]) -> tuple[Patterns, Any, np.ndarray]:
+        """Return the patterns, the configuration and the training activations."""
+        config = config_class.model_validate_json((path / "config.json").read_text())
         names = json.loads((path / "names.json").read_text())
         with np.load(path / "weights.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        ends = {k: {u: (e[0], e[1]) for u, e in of.items()} for k, of in names["ends"].items()}
         patterns = cls(
-            tuple(names["units"]), tuple(names["animals"]),
-            Clock(names["window_s"], names["phase_s"]), ends, None, (), arrays.pop("window"),
-            arrays.pop("pair"), arrays.pop("animal"),
+            TraceDoor.of(source_of(config), names), None, (), arrays["window"], arrays["pair"],
+            arrays["animal"],
         )  # fmt: skip
-        return patterns, (path / "config.json").read_text(), arrays
+        return patterns, config, arrays["time"]

@@ -6,21 +6,11 @@ import numpy as np
 import torch
 
 from neuropipe.batching.derivatives import Derivatives
-from neuropipe.batching.traces import TraceSource
 from neuropipe.models.ntf_connectome.affinity import energy
 from neuropipe.models.ntf_connectome.config import Config
 from neuropipe.models.ntf_connectome.entries import Entries
 
 STORE_BYTES = 2**28  # affinities are stored up to here
-
-
-def source_of(config: Config) -> TraceSource:
-    """Return what a configuration says of the data."""
-    c = config
-    return TraceSource(
-        c.observations, c.response, c.missing, c.min_spikes, c.clock, c.window_s,
-        c.smoothing_windows,
-    )  # fmt: skip
 
 
 def make_entries(

@@ -12,15 +12,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuropipe.batching.derivatives import derivatives, scaling_of
-from neuropipe.batching.traces import Clock, key_of, names_of, read, read_all
+from neuropipe.batching.trace_door import TraceDoor, enter, source_of
 from neuropipe.errors import DataError, NotFittedError
-from neuropipe.models.ntf_connectome.batches import (
-    held,
-    make_entries,
-    precision_of,
-    source_of,
-)
+from neuropipe.models.ntf_connectome.batches import held, make_entries, precision_of
 from neuropipe.models.ntf_connectome.config import REVISION, Config
 from neuropipe.models.ntf_connectome.entries import Entries
 from neuropipe.models.ntf_connectome.learned import MOST_UNITS, Learned, labelled
@@ -159,30 +153,27 @@ class NTFConnectome:
             If traces are NaN or constant, names come twice, fewer than two neurons are left, or
             the rank is beyond what the tensor's size allows.
         """
-        config, source = self.config, source_of(self.config)
-        animals, clock = read_all(recordings, source)
-        animals, ends = scaling_of(animals, source)
-        units = names_of(animals)
-        where = pick_device(device)
-        found = derivatives(animals, ends, units, source)
+        config, where = self.config, pick_device(device)
+        door, _, found = enter(recordings, source_of(config))
+        units = door.units
         entries = make_entries(found, config, where, precision_of(found, config, where))
         self._check(entries)
         kept = Checkpoint(checkpoint, self._fingerprint(entries, units, seed))
         log.info(
-            "ntf_connectome: %d neurons, %d animals, %d windows, %s", len(units), len(animals),
+            "ntf_connectome: %d neurons, %d animals, %d windows, %s", len(units), len(door.animals),
             len(found.window), where,
         )  # fmt: skip
         rank, outcome, curve = self._choose(entries, seed, kept)
         log.info("ntf_connectome: rank %d of %s", rank, list(config.ranks))
         null = self._null(entries, rank, seed, kept)
-        learned = Learned.of(outcome, entries, [a.key for a in animals], units)
-        self._learned, self._clock, self._ends = learned, clock, ends
+        learned = Learned.of(outcome, entries, door.animals, units)
+        self._learned, self._door = learned, door
         repeats = {}
         if config.community_repeats and len(units) <= MOST_UNITS:
             whole = held(entries, config)
             repeats = repeated_communities(learned, outcome, whole, config, seed=seed)
         self.parameters_ = labelled(
-            learned, config, clock, found, outcome, curve, null, repeats, seed=seed
+            learned, config, door.clock, found, outcome, curve, null, repeats, seed=seed
         )  # fmt: skip
         error = outcome.error.cpu().numpy()
         self.history_ = xr.Dataset(
@@ -293,16 +284,9 @@ class NTFConnectome:
         if not hasattr(self, "_learned"):
             raise NotFittedError("NTFConnectome: call fit (or load) before transform and score")
         learned, config = self._learned, self.config
-        source, key = source_of(config), key_of(recording)
-        animals = [read(recording, source, self._clock)[0]]
-        ends = self._ends
-        if key not in ends:  # nothing was learned about its traces
-            animals, ends = scaling_of(animals, source)
-        like = learned.pair
-        found = derivatives(animals, ends, learned.units, source)
-        entries = make_entries(found, config, like.device, like.dtype)
-        known = key in learned.animals
-        loading = learned.animal[learned.animals.index(key)] if known else learned.animal.mean(0)
+        found, place = self._door.read(recording), self._door.place(recording)
+        entries = make_entries(found, config, learned.pair.device, learned.pair.dtype)
+        loading = learned.animal.mean(0) if place is None else learned.animal[place]
         return held(entries, config), found.window, loading[None]
 
     def transform(self, recording: Recording) -> xr.Dataset:
@@ -329,8 +313,7 @@ class NTFConnectome:
                 ),
             },
             {
-                "time": ("window", self._clock.phase_s + window * self._clock.window_s,
-                         {"units": "s"}),
+                "time": ("window", self._door.seconds(window), {"units": "s"}),
                 "unit": ("unit", np.array(self._learned.units, dtype=object), {"units": ""}),
             },
         )  # fmt: skip
@@ -369,9 +352,7 @@ class NTFConnectome:
             {
                 "pair": learned.pair.cpu(), "animal": learned.animal.cpu(),
                 "time": learned.time.cpu(), "seen": learned.seen.cpu(),
-                "animals": list(learned.animals), "units": list(learned.units),
-                "window_s": self._clock.window_s, "phase_s": self._clock.phase_s,
-                "ends": {k: {u: list(e) for u, e in of.items()} for k, of in self._ends.items()},
+                **self._door.saved(),
             },
             path / "weights.pt",
         )  # fmt: skip
@@ -385,7 +366,5 @@ class NTFConnectome:
         learned = Learned(
             s["time"], s["animal"], s["pair"], s["seen"], tuple(s["animals"]), tuple(s["units"])
         )
-        ends = {k: {u: (e[0], e[1]) for u, e in of.items()} for k, of in s["ends"].items()}
-        out._learned, out._ends = learned, ends
-        out._clock = Clock(s["window_s"], s["phase_s"])
+        out._learned, out._door = learned, TraceDoor.of(source_of(config), s)
         return out
