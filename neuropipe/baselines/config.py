@@ -175,3 +175,35 @@ class NetConfig(DecoderConfig):
         ),
         description="Schedule of the networks; it is not taken over from Du-IN.",
     )
+
+
+class EmbeddingConfig(BaseModel):
+    """Settings of the decoders that stand beside MindBridge; meanings as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str = "stimulus"
+    image: str = "embedding"
+    text: str = "auto"
+    missing: Literal["refuse", "drop"] = "refuse"
+    n_voxels: int | None = Field(None, ge=1)
+    shared_stimuli: Literal["refuse", "allow"] = "refuse"
+    average_repeats: bool = True
+    pool_size: int = Field(50, ge=2)
+
+
+class RidgeConfig(EmbeddingConfig):
+    """Settings of ridge regression."""
+
+    alphas: tuple[float, ...] = Field(
+        (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+        min_length=1,
+        description="Penalties, times the number of inputs; of several the best by leave-one-out.",
+    )
+
+
+class SharedConfig(RidgeConfig):
+    """Settings of the shared response model and of hyperalignment."""
+
+    features: int = Field(30, ge=1, description="Shared features, fewer with few shared stimuli.")
+    rounds: int = Field(10, ge=1, description="Alternations between maps and what is shared.")

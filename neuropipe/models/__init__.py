@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # read while the job graph is built, so nothing slow is impor
 MODELS = {
     "du_in": "neuropipe.models.du_in.estimator:DuIN",
     "hmm_glm": "neuropipe.models.hmm_glm.estimator:HMMGLM",
+    "mindbridge": "neuropipe.models.mindbridge.estimator:MindBridge",
     "mm_gpvae": "neuropipe.models.mm_gpvae.estimator:MMGPVAE",
     "neuroformer": "neuropipe.models.neuroformer.estimator:Neuroformer",
     "ntf_connectome": "neuropipe.models.ntf_connectome.estimator:NTFConnectome",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from planted_words import TINY, words
+from shown_sessions import shown
 
 from neuropipe.baselines import BASELINES
 from neuropipe.batching.windows import attach_windows
@@ -33,6 +34,9 @@ DECODING = {"targets": ("speed",),
 NET = {"training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
 SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), TINY),
          "eegnet": NET, "eeg_conformer": NET,
+         **dict.fromkeys(("hyperalignment", "mean_embedding", "shared_response", "subject_ridge"),
+                         {"pool_size": 5}),
+         "mindbridge": {"pool_size": 5, "hidden": 8, "training": {"epochs": 2}},
          "hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
          "gpfa": {"n_latents": 2, "max_iterations": 5},
@@ -65,7 +69,7 @@ class Data:
         out = self.sides()[0].copy()
         node = self.recording[self.node].to_dataset().load()
         values = node[self.variable].values.astype(float)
-        change(values, node["time"].values)
+        change(values, node["start_time" if self.node == "betas" else "time"].values)
         node[self.variable] = (node[self.variable].dims, values, node[self.variable].attrs)
         out[self.node] = xr.DataTree(node)
         return out
@@ -98,7 +102,12 @@ def spoken() -> Data:
     return Data(made, edges[:2], edges[2:], "ieeg", "voltage")
 
 
-KINDS = {"ieeg": spoken, "behavior": moving, "counts": counted}
+def seen() -> Data:
+    made = shown([f"n{i}" for i in range(30)], 8)
+    return Data(made, np.array([[0.0, 80.0]]), np.array([[80.0, 120.0]]), "betas", "beta")
+
+
+KINDS = {"ieeg": spoken, "betas": seen, "behavior": moving, "counts": counted}
 
 
 def kind_of(name: str) -> str:

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from neuropipe.metrics import (
+from neuropipe.retrieval import (
     cosines,
     pixel_correlation,
     retrieval_accuracy,

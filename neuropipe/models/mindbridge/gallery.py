@@ -1,0 +1,79 @@
+"""Pictures by retrieval: of the training pictures the one whose embedding is nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.retrieval import cosines, pixel_correlation, structural_similarity
+from neuropipe.schema import Recording
+
+GREY = (0.2989, 0.5870, 0.1140)  # ITU-R BT.601
+
+
+def pictures_of(recording: Recording, node: str) -> xr.DataArray | None:
+    """Return the pictures (frame, y, x[, color]) of named stimuli, or None where there are none."""
+    if node not in [group.lstrip("/") for group in recording.groups]:
+        return None
+    data = recording[node].to_dataset()
+    if "stimulus" not in data.coords:
+        return None
+    return next((data[n] for n in ("frame_color", "frame") if n in data), None)
+
+
+def rows_of(pictures: xr.DataArray, names: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Return the frames of some stimuli, -1 where one has no picture."""
+    at = {str(name): row for row, name in enumerate(pictures["stimulus"].values)}
+    return np.array([at.get(str(name), -1) for name in names], dtype=int)
+
+
+def retrieved(guess: np.ndarray, gallery: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return which of the gallery's embeddings (picture, feature) is nearest to each guess."""
+    length = np.linalg.norm(gallery, axis=1, keepdims=True)
+    return cosines(guess - center, gallery / np.where(length > 0, length, 1) - center).argmax(1)
+
+
+def scaled(picture: np.ndarray) -> np.ndarray:
+    """Return a picture from 0 to 1."""
+    return picture / 255.0 if picture.dtype.kind in "iu" else picture.astype(float)
+
+
+def picture_scores(shown: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """Return how alike pictures are, mean over pictures (picture, y, x[, color])."""
+    pairs = [(scaled(a), scaled(b)) for a, b in zip(shown, found, strict=True)]
+    grey = [tuple(p @ GREY if p.ndim == 3 else p for p in pair) for pair in pairs]
+    return {
+        "pixel_correlation": float(np.mean([pixel_correlation(a, b) for a, b in pairs])),
+        "structural_similarity": float(np.mean([structural_similarity(a, b) for a, b in grey])),
+    }
+
+
+def nearest_picture_scores(
+    pictures: xr.DataArray, names: np.ndarray, guess: np.ndarray, known: Sequence[str],
+    embedding: np.ndarray | None, center: np.ndarray,
+) -> dict[str, float]:  # fmt: skip
+    """Return how alike the nearest training pictures are to those that were shown.
+
+    Parameters
+    ----------
+    pictures : (frame, y, x[, color])
+        With coordinate ``stimulus (frame)``.
+    names, guess : (trial,) and (trial, feature)
+        What was shown, and predicted.
+    known, embedding : (picture,) and (picture, feature)
+        Training stimuli that have a picture.
+    center : (feature,)
+
+    Returns
+    -------
+    dict
+        Empty where no trial or no training stimulus has a picture.
+    """
+    shown = rows_of(pictures, names)
+    if embedding is None or (shown < 0).all():
+        return {}
+    nearest = retrieved(guess[shown >= 0], embedding, center)
+    found = rows_of(pictures, np.asarray(known, dtype=object)[nearest])
+    return picture_scores(pictures.values[shown[shown >= 0]], pictures.values[found])
