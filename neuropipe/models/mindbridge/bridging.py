@@ -65,6 +65,17 @@ class Fitted:
     started: tuple[str, ...]
     course: xr.Dataset
 
+    def on(self, device: torch.device) -> Fitted:
+        """Return it on a device; the bridge itself is moved."""
+        known = self.components
+        return replace(
+            self,
+            bridge=self.bridge.to(device),
+            mean={head: t.to(device) for head, t in self.mean.items()},
+            components=known and start.Components(*(t.to(device) for t in known)),
+            power=tuple(p._replace(value=p.value.to(device)) for p in self.power),
+        )
+
     def predict(self, x: Tensor, subject: str) -> dict[str, Tensor]:
         """Return embeddings (sample, feature) from patterns; see `embeddings`."""
         s = self.names.index(subject)

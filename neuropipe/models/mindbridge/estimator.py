@@ -224,8 +224,7 @@ class MindBridge:
         unit = unit_codes(codes, where)
         data = {s.name: patterns_of(s, config, where) for s in subjects}
         kept = Checkpoint(checkpoint, fingerprint(subjects, codes, config, seed))
-        source = next(iter(self._fits.values()))
-        source.bridge.to(where)
+        source = next(iter(self._fits.values())).on(where)
         fitted = adapt_bridge(
             source, data.pop(new[0].name), list(data.values()), unit, config, seed=seed,
             stage="adapt", kept=kept,
