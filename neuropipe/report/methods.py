@@ -69,6 +69,19 @@ MODELS = {
         "the rise of the loss when its signal is exchanged between trials that were not fitted; "
         "p-values come from random signs of these rises.",
     ),
+    "neuroformer": (
+        "antoniades2024neuroformer",
+        "Neuroformer reads spikes as tokens, each a unit and a bin, and says which comes next from "
+        "those of the window so far, the past before it, the stimulus and covariates; behaviour is "
+        "read off the same state (Antoniades et al. 2024). Unlike in the paper, the unit is "
+        "predicted given the time (`heads`), streams are aligned before they are fused, and patches "
+        "of a movie have positions. Neither windows nor their past reach over the edge of a fold's "
+        "stretch. Bits per spike are of the counts of all bins, each given all spikes before; a "
+        "token's cross-entropy is that of its time and of its unit given the time. Decoded "
+        "behaviour stands beside circular shifts, since slow signals agree by chance. Who drives "
+        "whom is read out of the network: the change of a unit's log chance for a spike of the "
+        "source in the bin before, by ridge regression over the training windows.",
+    ),
 }
 BASELINES = {
     "homogeneous_rate": "a constant rate for each unit",
@@ -95,6 +108,11 @@ BASELINES = {
     "band_power_logistic": "logistic regression with a ridge on the same powers",
     "eegnet": "EEGNet (Lawhern et al. 2018)",
     "eeg_conformer": "EEG Conformer (Song et al. 2023)",
+    "ridge_decoder": "ridge regression of behaviour on counts of the same windows and their past",
+    "reduced_rank": "the same on single bins, with weights over units and time of low rank",
+    "mlp_decoder": "a perceptron with two hidden layers on the counts that ridge sees",
+    "gru_decoder": "a bidirectional gated recurrent network over the same bins",
+    "lagged_correlation": "correlation of a unit's counts with a source's counts a bin before",
 }
 MODEL_REFERENCES = {"mm_gpvae": ("pei2021nlb",)}  # beside the model's own
 BASELINE_REFERENCES = {

@@ -167,4 +167,12 @@ REFERENCES = {
   year    = {2023},
   doi     = {10.1109/TNSRE.2022.3230250}
 }""",
+    "antoniades2024neuroformer": """@inproceedings{antoniades2024neuroformer,
+  title     = {Neuroformer: Multimodal and Multitask Generative Pretraining for Brain Data},
+  author    = {Antoniades, Antonis and Yu, Yiyi and Canzano, Joseph and Wang, William and Smith,
+               Spencer LaVere},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024},
+  note      = {arXiv:2311.00136}
+}""",
 }
