@@ -22,7 +22,12 @@ _PUBLIC = {
     "apply_steps": "neuropipe.preprocess",
     "make_splits": "neuropipe.batching.splits",
     "attach_windows": "neuropipe.batching.windows",
+    "DuIN": "neuropipe.models.du_in.estimator",
     "HMMGLM": "neuropipe.models.hmm_glm.estimator",
+    "MMGPVAE": "neuropipe.models.mm_gpvae.estimator",
+    "MindBridge": "neuropipe.models.mindbridge.estimator",
+    "NTFConnectome": "neuropipe.models.ntf_connectome.estimator",
+    "Neuroformer": "neuropipe.models.neuroformer.estimator",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
