@@ -88,6 +88,13 @@ class Raster:
         seen = self.inside()[self.event_bin]
         return np.bincount(self.event_unit[seen], minlength=len(self.unit))
 
+    def occupied(self) -> np.ndarray:
+        """Return the bins inside the stretches that hold a spike, for each unit, (unit,)."""
+        n = len(self.unit)
+        seen = self.inside()[self.event_bin]
+        cells = np.unique(self.event_bin[seen] * n + self.event_unit[seen])
+        return np.bincount(cells % n, minlength=n)
+
     def counts(self) -> np.ndarray:
         """Return the counts of the bins inside the stretches, (bin, unit) float64."""
         out = np.zeros((len(self.time), len(self.unit)))

@@ -56,5 +56,7 @@ def plot(results: RunResults) -> Figure:
         right.set_ylabel("decoded")
     panels[-1, 0].set_xlabel("time from session start (s)")
     panels[-1, 1].set_xlabel("recorded")
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(low, high + 0.25 * (high - low))
     panels[0, 0].legend(ncols=2, loc="upper right")
     return figure

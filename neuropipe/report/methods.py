@@ -71,16 +71,17 @@ MODELS = {
     ),
     "neuroformer": (
         "antoniades2024neuroformer",
-        "Neuroformer reads spikes as tokens, each a unit and a bin, and says which comes next from "
-        "those of the window so far, the past before it, the stimulus and covariates; behaviour is "
-        "read off the same state (Antoniades et al. 2024). Unlike in the paper, the unit is "
-        "predicted given the time (`heads`), streams are aligned before they are fused, and "
-        "patches of a movie have positions. Neither windows nor their past reach over the edge of a fold's "
-        "stretch. Bits per spike are of the counts of all bins, each given all spikes before; a "
-        "token's cross-entropy is that of its time and of its unit given the time. Decoded "
-        "behaviour stands beside circular shifts, since slow signals agree by chance. Who drives "
-        "whom is read out of the network: the change of a unit's log chance for a spike of the "
-        "source in the bin before, by ridge regression over the training windows.",
+        "Neuroformer reads spikes as tokens, each a unit and a bin, and says which comes next "
+        "from those of the window so far, the past before it, the stimulus and covariates; "
+        "behaviour is read off the same state (Antoniades et al. 2024). Unlike in the paper, the "
+        "unit is predicted given the time (`heads`), streams are aligned before they are fused, "
+        "and patches of a movie have positions. Neither windows nor their past reach over the "
+        "edge of a fold's stretch. Bits per spike are of the counts of all bins, each given all "
+        "spikes before; a token's cross-entropy is that of its time and of its unit given the "
+        "time. Decoded behaviour stands beside circular shifts, since slow signals agree by "
+        "chance. Who drives whom is read out of the network: the change of a unit's log chance "
+        "for a spike of the source in the bin before, by ridge regression over the training "
+        "windows.",
     ),
 }
 BASELINES = {

@@ -11,7 +11,7 @@ from neuropipe.batching.tokens import cut_windows
 from neuropipe.models.neuroformer.attention import Rows
 from neuropipe.models.neuroformer.decoding import Cache, Sampler, choose, draw
 from neuropipe.models.neuroformer.generation import free_running, past_of, teacher_forced
-from neuropipe.models.neuroformer.rates import expected_counts
+from neuropipe.models.neuroformer.rates import hazards
 from neuropipe.runtime import generator
 
 FAITHFUL = {"preset": "faithful", "width": 16, "n_heads": 2, "layers_current": 2,
@@ -155,8 +155,8 @@ def test_windows_that_do_not_end_are_cut_with_a_warning(caplog):
 
 
 @torch.no_grad()
-def test_expected_counts_are_the_mean_of_long_draws():
-    """The compensator is a martingale's: over draws from the network, counts meet it."""
+def test_sums_of_hazards_meet_the_counts_of_long_draws():
+    """The sum of all hazards is the compensator: over draws of the network, counts meet it."""
     network, raster, scaling, config = tiny(seed=4)
     drawn = free_running(network, raster, scaling, config, n_samples=200, room=60, seed=2)
     counts, expected = np.zeros(4), np.zeros(4)
@@ -166,6 +166,7 @@ def test_expected_counts_are_the_mean_of_long_draws():
             **{**vars(raster), "event_bin": drawn.bin[at], "event_unit": drawn.unit[at]}
         )
         batch = batch_of(own, scaling, config)
-        expected += expected_counts(network, network(batch), batch).sum((0, 1)).numpy()
+        found = hazards(network, network(batch), batch, repeats=True)
+        expected += found.sum((0, 1)).numpy()
         counts += own.total()
     assert counts == pytest.approx(expected, abs=5 * np.sqrt(expected.max()))

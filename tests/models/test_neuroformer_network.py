@@ -65,16 +65,45 @@ def test_hazards_multiply_to_the_likelihood_of_every_window():
     state = network(batch)
     time, unit = network.log_probability(state, batch)
     w, n = config.window_bins, len(batch["units"])
-    hazard = hazards(network, state, batch).flatten(1)
+    hazard = hazards(network, state, batch, repeats=True).flatten(1)
     spikes = batch["target_bin"] < w
     target = (batch["target_bin"] * n + batch["target_unit"]).clamp(max=w * n - 1)
     hit = torch.zeros_like(hazard, dtype=torch.bool)
     hit[torch.nonzero(spikes)[:, 0], target[spikes]] = True
     value = torch.where(hit, hazard.log(), torch.log1p(-hazard)).sum(1)
     assert value == pytest.approx((time + unit).numpy(), abs=1e-5)
-    total = expected_counts(network, state, batch)
-    rows = Rows(batch["mask"], batch["flat"])
-    assert total == pytest.approx(rows.padded(hazard).sum(1).view_as(total).numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [{}, {"heads": "independent"}])
+@torch.no_grad()
+def test_a_rate_does_not_know_its_own_outcome(kind):
+    """Taking the spikes of one place away, or adding one, leaves its expected count as it was."""
+    network, raster, scaling, config = tiny(**kind)
+    several = torch.as_tensor(scaling.several[raster.key])
+    assert (several > 1).all()
+
+    def expected(bins, units):
+        order = np.lexsort([units, bins])
+        other = replace(raster, event_bin=bins[order], event_unit=units[order])
+        batch = batch_of(other, scaling, config)
+        return expected_counts(network, network(batch), batch, several).numpy()
+
+    windows = cut_windows(raster, config.window_bins, config.history_bins)
+    whole = expected(raster.event_bin, raster.event_unit)
+    for at in (3, 11, 27, 40):
+        bin, unit = raster.event_bin[at], raster.event_unit[at]
+        kept = (raster.event_bin != bin) | (raster.event_unit != unit)
+        less = expected(raster.event_bin[kept], raster.event_unit[kept])
+        more = expected(np.append(raster.event_bin, bin), np.append(raster.event_unit, unit))
+        row = np.searchsorted(windows.start, bin, side="right") - 1
+        place = bin - windows.start[row]
+        for other in (less, more):
+            assert other[row, place, : unit + 1] == pytest.approx(
+                whole[row, place, : unit + 1], abs=1e-6
+            )
+            assert other[row, :place] == pytest.approx(whole[row, :place], abs=1e-6)
+        later = np.abs(less[row] - whole[row]).reshape(-1)[place * 4 + unit + 1 :]
+        assert later[: (windows.size[row] - place) * 4 - unit - 1].max(initial=1.0) > 1e-5
 
 
 @pytest.mark.parametrize("kind", [SEEING, {**SEEING, **KINDS[3]}])

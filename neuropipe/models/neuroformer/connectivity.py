@@ -112,8 +112,9 @@ def chances(
     device = next(network.parameters()).device
     parts, bins = [], []
     lag = np.arange(config.window_bins)
+    several = torch.as_tensor(scaling.several[raster.key]).to(device)
     for part, batch in in_batches(raster, windows, scaling, config, device):
-        found = expected_counts(network, network(batch), batch).cpu().numpy()
+        found = expected_counts(network, network(batch), batch, several).cpu().numpy()
         inside = lag < part.size[:, None]
         parts.append(found[inside])
         bins.append((part.start[:, None] + lag)[inside])

@@ -220,8 +220,8 @@ class Neuroformer:
         -------
         Dataset
             ``predicted_rate (time, unit)``: expected spikes of each bin given all recorded ones
-            before, and those of units with smaller numbers in the same bin (`rates`); exact, no
-            draws. ``behavior (time, channel)``, that of the bin's window. With ``n_samples``:
+            before, and those of units with smaller numbers in the same bin (`rates`); no draws.
+            ``behavior (time, channel)``, that of the bin's window. With ``n_samples``:
             ``generated_rate`` and ``generated_count (time, unit)``, drawn from the stretch's start
             on without a look at its spikes.
         """

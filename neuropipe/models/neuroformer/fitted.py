@@ -112,10 +112,11 @@ class Fitted:
         time = unit = 0.0
         n_tokens, expected, decoded = 0, [np.zeros((0, len(raster.unit)))], []
         lag = np.arange(config.window_bins)
+        several = torch.as_tensor(self.scaling.several[raster.key]).to(device)
         for part, batch in in_batches(raster, windows, self.scaling, config, device):
             state = network(batch)
             if rates:
-                found = expected_counts(network, state, batch).cpu().numpy()
+                found = expected_counts(network, state, batch, several).cpu().numpy()
                 expected.append(found[lag < part.size[:, None]])
             else:
                 log_time, log_unit = network.log_probability(state, batch)
@@ -145,7 +146,8 @@ class Fitted:
             {
                 "network": {k: v.cpu() for k, v in self.network.state_dict().items()},
                 "units": {k: v.tolist() for k, v in s.units.items()},
-                "rate": _tensors(s.rate), "trained": _tensors(self.trained),
+                "rate": _tensors(s.rate), "several": _tensors(s.several),
+                "trained": _tensors(self.trained),
                 "earlier": _tensors(self.earlier), "mean": torch.as_tensor(s.mean),
                 "sd": torch.as_tensor(s.sd), "edges": torch.as_tensor(s.edges),
                 "centers": torch.as_tensor(s.centers), "pixel": list(s.pixel),
@@ -169,6 +171,7 @@ def load(path: Path) -> Fitted:
     scaling = Scaling(
         units={k: np.array(v) for k, v in s["units"].items()},
         rate={k: v.numpy() for k, v in s["rate"].items()},
+        several={k: v.numpy() for k, v in s["several"].items()},
         mean=s["mean"].numpy(), sd=s["sd"].numpy(), edges=s["edges"].numpy(),
         centers=s["centers"].numpy(), pixel=(s["pixel"][0], s["pixel"][1]),
         frame=None if frame is None else (frame[0], frame[1]),

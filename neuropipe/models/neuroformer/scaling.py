@@ -31,6 +31,8 @@ class Scaling:
         Identifiers of the units that are modelled, in the order of their numbers.
     rate : mapping of session to (unit,)
         Mean count a bin.
+    several : mapping of session to (unit,)
+        Mean count of the bins that have any.
     mean, sd : (channel,)
         Of covariates, then targets.
     edges : (target, class - 1)
@@ -47,6 +49,7 @@ class Scaling:
 
     units: Mapping[str, np.ndarray]
     rate: Mapping[str, np.ndarray]
+    several: Mapping[str, np.ndarray]
     mean: np.ndarray
     sd: np.ndarray
     edges: np.ndarray
@@ -156,6 +159,7 @@ def scaling_of(rasters: Sequence[Raster], config: Config) -> Scaling:
     frame = None if not shown else (shown[0].shape[1], shown[0].shape[2])
     return Scaling(
         {r.key: r.unit for r in rasters}, {r.key: r.total() / r.n_bins for r in rasters},
+        {r.key: r.total() / r.occupied() for r in rasters},
         mean, sd, edges, centers, (float(pixels.mean()), float(pixels.std()) or 1.0), frame,
         rasters[0].channel_units, rasters[0].bin_width_s,
     )  # fmt: skip
