@@ -8,6 +8,7 @@ import torch
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
+from neuropipe.models.mm_gpvae.align import align, directions
 from neuropipe.models.mm_gpvae.config import Config
 from neuropipe.models.mm_gpvae.fourier import (
     circle_bins,
@@ -333,3 +334,34 @@ def test_slopes_of_a_decoder(kind, shape):
         step[d] = 1e-6
         numeric = (decode(decoder, z + step) - decode(decoder, z - step)) / 2e-6
         torch.testing.assert_close(slopes[..., d], numeric, atol=1e-7, rtol=1e-5)
+
+
+def test_the_direction_that_behaviour_follows_comes_first():
+    """One of three mixed latents drives the first channels, and the square of another the last."""
+    r = rng(2)
+    source = r.standard_normal((4000, 3))
+    mixing = r.standard_normal((3, 3))
+    x = np.column_stack([source[:, 1], -source[:, 1], source[:, 2] ** 2]) + 0.1 * r.standard_normal(
+        (4000, 3))  # fmt: skip
+    turn, told = directions(source @ mixing, x)
+    found = source @ mixing @ turn
+    np.testing.assert_allclose(np.corrcoef(found.T), np.eye(3), atol=1e-8)
+    assert abs(np.corrcoef(found[:, 0], source[:, 1])[0, 1]) > 0.99
+    assert told[0] > 0.95
+    assert told[1] < 0.05
+
+
+def test_turned_latents_predict_the_same_rates():
+    net, batch = network(n_units=9), batch_of(n_units=9, n_trials=12)
+    only = {name: x for name, x in batch.items() if not name.startswith("behavior")}
+    with torch.no_grad():
+        net.neural.encoder[-1].bias[2:] = 0.3  # equal precisions turn without loss
+        net.neural.encoder[-1].weight[2:] = 0.0
+        net.raw_length.fill_(math.log(6.0))
+        before, _ = net.neural.predictor(net.infer(only).mean, None)
+        weight = net.neural.matrix[0].clone()
+        told = align(net, batch)
+        after, _ = net.neural.predictor(net.infer(only).mean, None)
+    assert told.shape == (2,)
+    assert (net.neural.matrix[0] - weight).abs().max() > 1e-3
+    torch.testing.assert_close(after, before)

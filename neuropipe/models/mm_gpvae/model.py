@@ -189,10 +189,14 @@ class MMGPVAENetwork(nn.Module):
             data = (data - self.shift) / self.stretch
         return torch.where(seen, data, 0.0)
 
+    def shown(self, batch: Mapping[str, Tensor]) -> list[tuple[str, Modality]]:
+        """Return the modalities that a batch has."""
+        return [(name, part) for name, part in self.modalities() if name in batch]
+
     def encode(self, batch: Mapping[str, Tensor]) -> list[Evidence]:
         """Return each modality's evidence on all latents; none for those that it does not see."""
         out = []
-        for name, part in self.modalities():
+        for name, part in self.shown(batch):
             seen = batch[f"{name}_seen"]
             value, weight = part.encoder(self.standard(name, batch[name], seen)).chunk(2, -1)
             share = seen.to(value.dtype).mean(-1, keepdim=True)
@@ -213,13 +217,13 @@ class MMGPVAENetwork(nn.Module):
         ----------
         batch : mapping
             ``neural`` (B, T, unit), ``behavior`` (B, T, channel), and what is seen of them,
-            ``neural_seen`` and ``behavior_seen``, bool; a modality that is nowhere seen says
-            nothing.
+            ``neural_seen`` and ``behavior_seen``, bool; a modality that is nowhere seen, or not in
+            the batch, says nothing.
         """
         if self.config.posterior == "dense":
             return self._infer_dense(batch)
         parts = self.encode(batch)
-        present = [part.sees for _, part in self.modalities()]
+        present = [part.sees for _, part in self.shown(batch)]
         evidence = pool(parts, self.config.fusion, present)
         return from_evidence(evidence, self.whitened(evidence.value.shape[1]))
 
@@ -227,7 +231,7 @@ class MMGPVAENetwork(nn.Module):
         """Map each modality's bins to coefficients; join what both say of shared latents."""
         prior = prior_variance(self.frequency, self.length, self.config.jitter)
         found = []
-        for name, part in self.modalities():
+        for name, part in self.shown(batch):
             seen = batch[f"{name}_seen"]
             value, log_sd = part.encoder(self.standard(name, batch[name], seen)).chunk(2, -1)
             mean, log_sd = self.maps[name](value, log_sd)
@@ -257,7 +261,7 @@ class MMGPVAENetwork(nn.Module):
         Linear decoders are exact; others are evaluated at one draw of the latents.
         """
         out = {}
-        for name, part in self.modalities():
+        for name, part in self.shown(batch):
             data, seen = batch[name], batch[f"{name}_seen"]
             if name == "neural" and part.linear and part.likelihood.family == "poisson":
                 out[name] = -self._spikes(part, data, seen, q)

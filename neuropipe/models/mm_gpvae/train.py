@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuropipe.errors import DataError
+from neuropipe.models.mm_gpvae.align import align, turnable
 from neuropipe.models.mm_gpvae.batches import in_dtype, shuffled
 from neuropipe.models.mm_gpvae.config import Config
 from neuropipe.models.mm_gpvae.model import MMGPVAENetwork, Start
@@ -18,6 +19,7 @@ from neuropipe.models.mm_gpvae.predict import held_out_bound
 from neuropipe.runtime import float_policy, generator
 from neuropipe.training.checkpoint import Checkpoint
 from neuropipe.training.loop import History, fit_gradient
+from neuropipe.training.settings import Training
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +73,38 @@ class _Run:
             torch.manual_seed(int(generator(self.seed, f"network-{number}").integers(2**62)))
             return MMGPVAENetwork(self.config, numbers, self.start)
 
+    def shorter(self, share: float) -> Training:
+        """Return the schedule of a share of the epochs, at a constant rate."""
+        full = self.config.training
+        epochs = max(1, round(share * full.epochs))
+        return full.model_copy(update={"epochs": epochs, "final_share": 1.0, "patience": None})
+
+    def aligned(
+        self, numbers: Numbers, number: int, data: Mapping[str, Tensor], stage: str
+    ) -> MMGPVAENetwork:
+        """Return a network that has learned neural activity alone, its latents turned."""
+        net = self.build(numbers, number).to(data["n_bins"].device)
+        c = self.config
+        if c.align_share == 0 or not turnable(net):
+            return net
+        alone = {name: x for name, x in data.items() if not name.startswith("behavior")}
+        settings = self.shorter(c.align_share)
+        batches, n_batches = shuffled(alone, settings.batch_size, self.seed, stage)
+        fit_gradient(
+            net, net.loss, batches, settings=settings, n_batches=n_batches, seed=self.seed,
+            stage=stage, kept=self.kept, groups=groups(net),
+        )  # fmt: skip
+        told = align(net, data)
+        log.info("mm_gpvae: %s: behaviour tells %s of its latents", stage, told)
+        return net
+
     def started(self, numbers: Numbers, data: Mapping[str, Tensor], stage: str) -> MMGPVAENetwork:
         """Return the best of several random starts, each trained for some epochs."""
         c = self.config
-        where = data["n_bins"].device
-        nets = [self.build(numbers, k).to(where) for k in range(c.n_restarts)]
+        nets = [self.aligned(numbers, k, data, f"{stage}-neural-{k}") for k in range(c.n_restarts)]
         if c.n_restarts == 1:
             return nets[0]
-        epochs = max(1, round(c.screen_share * c.training.epochs))
-        few = {"epochs": epochs, "final_share": 1.0, "patience": None}
-        short = c.training.model_copy(update=few)
+        short = self.shorter(c.screen_share)
         found = []
         for k, net in enumerate(nets):
             name = f"{stage}-start-{k}"
