@@ -48,10 +48,13 @@ def two_way_identification(
     -----
     Mean over queries and all their rivals; NaN where there are none.
     """
+    return float(np.mean(two_way_each(similarity, label))) if len(similarity) else float("nan")
+
+
+def two_way_each(similarity: np.ndarray, label: Sequence | np.ndarray | None = None) -> np.ndarray:
+    """Return `two_way_identification` of every query, (query,); NaN without a rival."""
     ahead, level, n = _rivals(similarity, label)
-    if not len(n) or (n == 0).any():
-        return float("nan")
-    return float(np.mean(1 - (ahead + level / 2) / n))
+    return np.where(n > 0, 1 - (ahead + level / 2) / np.maximum(n, 1), np.nan)
 
 
 def retrieval_accuracy(
@@ -76,14 +79,21 @@ def retrieval_accuracy(
     in a pool that are ahead is hypergeometric. Tied items stand in random order. NaN where there
     are fewer rivals than a pool needs.
     """
-    ahead, level, n = _rivals(similarity, label)
-    if not len(n) or (n < pool_size - 1).any():
-        return float("nan")
+    found = retrieval_each(similarity, n_best, pool_size, label)
+    return float(np.mean(found)) if len(found) else float("nan")
+
+
+def retrieval_each(
+    similarity: np.ndarray, n_best: int, pool_size: int, label: Sequence | np.ndarray | None = None
+) -> np.ndarray:
+    """Return `retrieval_accuracy` of every query, (query,); NaN with too few rivals."""
     found = [
         hypergeom.cdf(n_best - 1, m, a + np.arange(t + 1), pool_size - 1).mean()
-        for a, t, m in zip(ahead, level, n, strict=True)
+        if m >= pool_size - 1
+        else np.nan
+        for a, t, m in zip(*_rivals(similarity, label), strict=True)
     ]
-    return float(np.mean(found))
+    return np.array(found, dtype=float)
 
 
 def pixel_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -37,6 +37,12 @@ FIGURES: dict[str, str] = {
     "count_calibration": "neuropipe.figures.count_calibration:plot",
     "decoding_traces": "neuropipe.figures.decoding_traces:plot",
     "driver_matrices": "neuropipe.figures.driver_matrices:plot",
+    "retrieval_curves": "neuropipe.figures.retrieval_curves:plot",
+    "identification_by_subject": "neuropipe.figures.identification_by_subject:plot",
+    "embedding_similarity": "neuropipe.figures.embedding_similarity:plot",
+    "brain_cycles": "neuropipe.figures.brain_cycles:plot",
+    "adaptation_curve": "neuropipe.figures.adaptation_curve:plot",
+    "voxel_importance": "neuropipe.figures.voxel_importance:plot",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -67,6 +73,12 @@ MODELS: dict[str, tuple[str, ...]] = {
     "count_calibration": ("neuroformer",),
     "decoding_traces": ("neuroformer",),
     "driver_matrices": ("neuroformer",),
+    "retrieval_curves": ("mindbridge",),
+    "identification_by_subject": ("mindbridge",),
+    "embedding_similarity": ("mindbridge",),
+    "brain_cycles": ("mindbridge",),
+    "adaptation_curve": ("mindbridge",),
+    "voxel_importance": ("mindbridge",),
 }
 
 

@@ -83,6 +83,20 @@ MODELS = {
         "for a spike of the source in the bin before, by ridge regression over the training "
         "windows.",
     ),
+    "mindbridge": (
+        "wang2024mindbridge",
+        "MindBridge brings the voxels of every subject to one code, from which a part that all "
+        "share predicts the embedding of the image, and of its caption where there is one; a "
+        "builder of each subject leads back, so that one brain's activity becomes another's "
+        "(Wang et al. 2024). Unlike in the paper, a linear map of each subject stands in for the "
+        "pooling of voxels unless `aggregation` says otherwise. It starts from the better of ridge "
+        "regression and of an encoding model that is inverted by Bayes' rule, whose prior is what "
+        "the other brains respond to; SoftCLIP on embeddings about their training mean then goes "
+        "on, for as many epochs as held-out stimuli of the training data asked for. Trials of one "
+        "stimulus were averaged before they were decoded, and no stimulus of the training data, of "
+        "any subject, is scored. Retrieval is the mean over all pools of the stated size that can "
+        "be drawn from the held-out stimuli.",
+    ),
 }
 BASELINES = {
     "homogeneous_rate": "a constant rate for each unit",
@@ -114,6 +128,13 @@ BASELINES = {
     "mlp_decoder": "a perceptron with two hidden layers on the counts that ridge sees",
     "gru_decoder": "a bidirectional gated recurrent network over the same bins",
     "lagged_correlation": "correlation of a unit's counts with a source's counts a bin before",
+    "subject_ridge": "ridge regression from the voxels of each subject alone to the embeddings, "
+    "its penalty by leave-one-out (scikit-learn, Pedregosa et al. 2011)",
+    "shared_response": "a shared response model of the stimuli that all subjects saw (Chen et al. "
+    "2015), then one ridge regression for all",
+    "hyperalignment": "Procrustes rotations of the same responses to each other (Haxby et al. "
+    "2011), then one ridge regression for all",
+    "mean_embedding": "the mean training embedding whatever the brain did, which is chance",
 }
 MODEL_REFERENCES = {"mm_gpvae": ("pei2021nlb",)}  # beside the model's own
 BASELINE_REFERENCES = {
@@ -126,6 +147,9 @@ BASELINE_REFERENCES = {
     "smoothed_factors": ("yu2009gpfa", "pedregosa2011scikit"),
     "gpfa": ("yu2009gpfa",),
     "pca_regression": ("pedregosa2011scikit",),
+    "subject_ridge": ("pedregosa2011scikit",),
+    "shared_response": ("chen2015srm",),
+    "hyperalignment": ("haxby2011hyperalignment",),
 }
 
 

@@ -175,4 +175,29 @@ REFERENCES = {
   year      = {2024},
   note      = {arXiv:2311.00136}
 }""",
+    "wang2024mindbridge": """@inproceedings{wang2024mindbridge,
+  title     = {MindBridge: A Cross-Subject Brain Decoding Framework},
+  author    = {Wang, Shizun and Liu, Songhua and Tan, Zhenxiong and Wang, Xinchao},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2024}
+}""",
+    "chen2015srm": """@inproceedings{chen2015srm,
+  title     = {A Reduced-Dimension {fMRI} Shared Response Model},
+  author    = {Chen, Po-Hsuan and Chen, Janice and Yeshurun, Yaara and Hasson, Uri and
+               Haxby, James and Ramadge, Peter J.},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2015}
+}""",
+    "haxby2011hyperalignment": """@article{haxby2011hyperalignment,
+  title   = {A common, high-dimensional model of the representational space in human ventral
+             temporal cortex},
+  author  = {Haxby, James V. and Guntupalli, J. Swaroop and Connolly, Andrew C. and
+             Halchenko, Yaroslav O. and Conroy, Bryan R. and Gobbini, M. Ida and Hanke, Michael and
+             Ramadge, Peter J.},
+  journal = {Neuron},
+  volume  = {72},
+  pages   = {404--416},
+  year    = {2011},
+  doi     = {10.1016/j.neuron.2011.08.026}
+}""",
 }

@@ -13,6 +13,7 @@ PREFERRED_METRICS = (
     "explained_variance",
     "co_smoothing_bits_per_spike",
     "co_smoothing_r2",
+    "two_way_image",
 )
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
@@ -28,6 +29,7 @@ NAMES = {
     "poisson_hmm": "Poisson HMM",
     "ntf_connectome": "NTF connectome",
     "plain_cp": "plain CP",
+    "mindbridge": "MindBridge",
     "mm_gpvae": "MM-GPVAE",
     "du_in": "Du-IN",
     "neuroformer": "Neuroformer",
@@ -62,6 +64,15 @@ NAMES = {
     "neural_from_behavior_r2": "R2 of neural activity from behaviour",
     "behavior_from_neural_r2": "R2 of behaviour from neural activity",
     "behavior_r2": "R2 of behaviour from both modalities",
+    "subject_ridge": "ridge of each subject",
+    "shared_response": "shared response model",
+    "mean_embedding": "mean embedding",
+    "two_way_image": "two-way identification of images",
+    "two_way_text": "two-way identification of captions",
+    "image_retrieval_top1": "images found by brains, first",
+    "image_retrieval_top5": "images found by brains, among five",
+    "brain_retrieval_top1": "brains found by images, first",
+    "brain_retrieval_top5": "brains found by images, among five",
 }
 UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm"}
 

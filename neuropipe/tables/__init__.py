@@ -27,6 +27,9 @@ TABLES: dict[str, str] = {
     "driver_edges": "neuropipe.tables.driver_edges:table",
     "driver_recovery": "neuropipe.tables.driver_recovery:table",
     "fit_cost": "neuropipe.tables.fit_cost:table",
+    "identification": "neuropipe.tables.identification:table",
+    "adaptation": "neuropipe.tables.adaptation:table",
+    "bridge_sizes": "neuropipe.tables.bridge_sizes:table",
 }
 # What suits these models only; whatever is not named here suits every model.
 MODELS: dict[str, tuple[str, ...]] = {
@@ -48,6 +51,9 @@ MODELS: dict[str, tuple[str, ...]] = {
     "driver_edges": ("neuroformer",),
     "driver_recovery": ("neuroformer",),
     "fit_cost": ("neuroformer",),
+    "identification": ("mindbridge",),
+    "adaptation": ("mindbridge",),
+    "bridge_sizes": ("mindbridge",),
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from shown_sessions import shown
 
 from neuropipe.batching.stimuli import Codes, Subject
+from neuropipe.retrieval import cosines, retrieval_accuracy, two_way_identification
 
 VOXELS = {1: 15724, 2: 14278, 5: 13039, 7: 12682}  # of NSD
 
@@ -92,3 +93,35 @@ def sessions(n_own=60, n_shared=20, voxels=(40, 30, 25), noise=1.0, seed=0, n_fe
                   text={n: said[n] for n in set(order)} if text else None)
         )  # fmt: skip
     return out
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def ridge_levels(drawn, s, n):
+    """Ridge on mean patterns of all voxels, its penalty by two-way on a fifth held out."""
+    x, y = drawn[s]["train"][:n].mean(1), unit(drawn[s]["codes"][0][:n])
+    center, h = y.mean(0), int(0.8 * n)
+
+    def guess(train, test, target, alpha):
+        gram = train @ train.T + alpha * np.eye(len(train), dtype=np.float32)
+        return (test @ train.T) @ np.linalg.solve(gram, target - center)
+
+    alphas = (100.0, 300.0, 1000.0, 3000.0, 10000.0, 30000.0)
+    tried = [
+        two_way_identification(cosines(guess(x[:h], x[h:], y[:h], a), y[h:] - center))
+        for a in alphas
+    ]
+    best = alphas[int(np.argmax(tried))]
+    p = guess(x, drawn[s]["test"].mean(1), y, best)
+    return levels(p, unit(drawn["test"][0]) - center)
+
+
+def levels(guess, true):
+    """Two-way identification and the first of all test images, both ways."""
+    s = cosines(guess, true)
+    return (
+        two_way_identification(s), retrieval_accuracy(s, 1, len(s)),
+        retrieval_accuracy(s.T, 1, len(s)),
+    )  # fmt: skip

@@ -134,7 +134,8 @@ def test_ridge_is_scikit_learns(n_voxels):
     for alpha, decode in zip(start.RIDGE, start.ridges(z - z.mean(0), x - x.mean(0)), strict=True):
         theirs = Ridge(alpha=alpha * n_voxels).fit(x.numpy(), z.numpy())
         np.testing.assert_allclose(decode, theirs.coef_.T, rtol=1e-6, atol=1e-9)
-    linear = start.fit_linear(z, x, found.sd, [], ["ridge"])
+    [kind] = start.choices([start.compared(z, x, found.sd, [], ["ridge"])])
+    linear = start.fit_linear(z, x, [], kind)
     alpha = float(linear.kind.split()[1]) * n_voxels
     theirs = Ridge(alpha=alpha).fit(x.numpy(), t.numpy())
     ours = ((x @ linear.decode + linear.decode_offset) * found.sd) @ found.basis.T + found.mean
@@ -181,7 +182,7 @@ def test_the_network_starts_as_the_closed_form():
     t, x = world()
     found = start.components(t, 30)
     z = found.of(t)
-    linear = start.fit_linear(z, x, found.sd, [], ["ridge", "inversion"])
+    linear = start.fit_linear(z, x, [], "inversion 1 0.3")
     form = Form("linear", len(found.sd), 16, 4, 2, 0.5, 0.15, 25, 0, None, True, False)
     bridge = Bridge(form, [40, 40]).double().eval()
     set_base(bridge, found, targets_of({"image": t}, torch.arange(len(t)), True))

@@ -46,9 +46,14 @@ def joined(
     if source.components is not None:
         joint = torch.cat(list(unit.values()), 1)[new.row].double()
         z, x = source.components.of(joint), new.mean.double()
-        linear = start.fit_linear(z, x, source.components.sd, source.power, config.start, known)
-        set_linear(bridge, len(n_voxels) - 1, linear)
-        kind, power = linear.kind, (*source.power, start.response_power(z, x - x.mean(0)))
+        kind = (
+            known
+            or start.choices(
+                [start.compared(z, x, source.components.sd, source.power, config.start)]
+            )[0]
+        )
+        set_linear(bridge, len(n_voxels) - 1, start.fit_linear(z, x, source.power, kind))
+        power = (*source.power, start.response_power(z, x - x.mean(0)))
     return Fitted(
         bridge.eval(), (*source.names, new.name), n_voxels, source.mean, source.length,
         source.components, power, (*source.started, kind), xr.Dataset(),

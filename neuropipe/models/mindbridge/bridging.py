@@ -135,13 +135,17 @@ def started(
     set_base(bridge, found, targets)
     pairs = [(found.of(joint[p.row].double()), p.mean.double()) for p in data]
     power = tuple(start.response_power(z, x - x.mean(0)) for z, x in pairs)
-    kinds = []
-    for s, (z, x) in enumerate(pairs):
-        others = [q for n, q in enumerate(power) if n != s] if config.mode != "single" else []
-        linear = start.fit_linear(z, x, found.sd, others, config.start, known[s] if known else None)
-        set_linear(bridge, s, linear)
-        kinds.append(linear.kind)
-        log.info("mindbridge: %s: subject %s starts from %s", stage, names[s], linear.kind)
+    alone = config.mode == "single"
+    others = [[] if alone else [q for n, q in enumerate(power) if n != s] for s in range(len(data))]
+    kinds = known or start.choices(
+        [
+            start.compared(z, x, found.sd, rest, config.start)
+            for (z, x), rest in zip(pairs, others, strict=True)
+        ]
+    )
+    for s, ((z, x), rest) in enumerate(zip(pairs, others, strict=True)):
+        set_linear(bridge, s, start.fit_linear(z, x, rest, kinds[s]))
+    log.info("mindbridge: %s: subjects start from %s", stage, dict(zip(names, kinds, strict=True)))
     return Fitted(bridge.eval(), names, n_voxels, targets.mean, targets.length, found, power,
                   tuple(kinds), xr.Dataset())  # fmt: skip
 

@@ -36,7 +36,8 @@ def ridge_guess(train: Patterns, test: Patterns, unit: Tensor) -> Tensor:
     """Return embeddings by ridge regression of one subject, its strength cross-validated."""
     found = start.components(unit[train.row], len(train.row))
     z, x = found.of(unit[train.row].double()), train.mean.double()
-    linear = start.fit_linear(z, x, found.sd, [], ["ridge"])
+    [kind] = start.choices([start.compared(z, x, found.sd, [], ["ridge"])])
+    linear = start.fit_linear(z, x, [], kind)
     z_test = test.mean.double() @ linear.decode + linear.decode_offset
     return (z_test * found.sd) @ found.basis.T + found.mean
 

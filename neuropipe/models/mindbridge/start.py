@@ -11,7 +11,7 @@ subject the second knows more, with many the first bends less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,7 +48,6 @@ class Linear(NamedTuple):
     encode: Tensor  # (component, voxel)
     encode_offset: Tensor  # (voxel,)
     kind: str
-    log_rank: float  # mean log rank of held-out training stimuli, NaN where nothing was compared
 
 
 def components(t: Tensor, most: int) -> Components:
@@ -189,53 +188,66 @@ def mean_log_rank(guess: Tensor, true: Tensor) -> float:
     return float(sum(r.double().log().mean() for r in ranks) / 2)
 
 
-def fit_linear(
-    z: Tensor, x: Tensor, sd: Tensor, others: Sequence[Power], kinds: Sequence[str],
-    known: str | None = None,
-) -> Linear:  # fmt: skip
-    """Fit one subject's decoder, its kind and strength chosen on held-out training stimuli.
+def fit_linear(z: Tensor, x: Tensor, others: Sequence[Power], kind: str) -> Linear:
+    """Fit one subject's decoder and encoder.
 
     Parameters
     ----------
     z : (stimulus, component)
     x : (stimulus, voxel)
         Mean patterns.
-    sd : (component,)
-        Of the embeddings along each component; what weighs a component in a comparison.
     others : sequence of Power
-        Of other brains; the subject's own is added, in a comparison that of the
-        part that is fitted.
-    kinds : sequence of {"ridge", "inversion"}
-    known : str, optional
-        Kind and strength that were chosen before, so that nothing is compared.
+        Of other brains; the subject's own is added.
+    kind : str
+        Kind and strength, from `compared`.
     """
-    best, score = (known, float("nan")) if known else _compared(z, x, sd, others, kinds)
     mean, z_mean = x.mean(0), z.mean(0)
-    decode = dict(_candidates(z, x - mean, others, [best.split()[0]]))[best]
+    decode = dict(candidates(z, x - mean, others, [kind.split()[0]]))[kind]
     prior = brain_prior([*others, response_power(z, x - mean)])
     encode = encoding(z, x - mean, prior, 1.0)
-    offset = (z_mean if best.startswith("ridge") else torch.zeros_like(z_mean)) - mean @ decode
-    return Linear(decode, offset, encode, mean - z_mean @ encode, best, score)
+    offset = (z_mean if kind.startswith("ridge") else torch.zeros_like(z_mean)) - mean @ decode
+    return Linear(decode, offset, encode, mean - z_mean @ encode, kind)
 
 
-def _compared(
+def compared(
     z: Tensor, x: Tensor, sd: Tensor, others: Sequence[Power], kinds: Sequence[str]
-) -> tuple[str, float]:
-    """Return the decoder that ranks held-out training stimuli best, and how well it does."""
+) -> dict[str, float]:
+    """Return how each decoder ranks stimuli of the training data that it was not fitted on.
+
+    Parameters
+    ----------
+    z, x, others
+        As of `fit_linear`; the subject's own power is that of the part that is fitted.
+    sd : (component,)
+        Of the embeddings along each component; what weighs a component.
+    kinds : sequence of {"ridge", "inversion"}
+
+    Returns
+    -------
+    dict of kind and strength to `mean_log_rank`, low is good
+    """
     fold = torch.arange(len(z), device=z.device) % min(FOLDS, len(z))
-    score: Tensor | float = 0.0
+    out: dict[str, float] = {}
     for k in fold.unique():
         train, held = fold != k, fold == k
-        mean = x[train].mean(0)
-        found = _candidates(z[train], x[train] - mean, others, kinds)
-        score = score + torch.tensor(
-            [mean_log_rank((x[held] - mean) @ w * sd, z[held] * sd) for _, w in found]
-        ) * held.sum().cpu() / len(z)  # fmt: skip
-    best = int(torch.as_tensor(score).argmin())
-    return found[best][0], float(torch.as_tensor(score)[best])
+        mean, share = x[train].mean(0), float(held.sum()) / len(z)
+        for name, w in candidates(z[train], x[train] - mean, others, kinds):
+            rank = mean_log_rank((x[held] - mean) @ w * sd, z[held] * sd)
+            out[name] = out.get(name, 0.0) + share * rank
+    return out
 
 
-def _candidates(
+def choices(scores: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the best decoder of each subject, by its own score and the mean over subjects.
+
+    Few stimuli make single scores noisy, and what suits one brain mostly suits the others.
+    """
+    mean = {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
+    both = [{name: own[name] + mean[name] for name in mean} for own in scores]
+    return [min(total, key=total.__getitem__) for total in both]
+
+
+def candidates(
     z: Tensor, x: Tensor, others: Sequence[Power], kinds: Sequence[str]
 ) -> list[tuple[str, Tensor]]:
     """Return every decoder to compare, with its name."""
