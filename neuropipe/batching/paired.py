@@ -6,6 +6,7 @@ channels and the same bins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -83,8 +84,8 @@ def read_paired(
     neural : str
         ``counts``, or a node of traces such as ``calcium/cells``.
     signals : sequence of str or ``"all"``
-        Variables of node `behavior`; a recording without that node has no channels under
-        ``"all"``.
+        Variables of node `behavior`, under ``"all"`` in the order of their names; a recording
+        without that node has no channels then.
 
     Raises
     ------
@@ -192,6 +193,11 @@ def _matrix(node: xr.Dataset, neural: str) -> xr.DataArray:
     return node[(usual or found)[0]]
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts joint_2 before joint_10; a store lists its variables in any order."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def behavior_columns(
     recording: Recording, signals: Sequence[str] | Literal["all"], time: np.ndarray, session: str
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
@@ -210,7 +216,7 @@ def behavior_columns(
             f"paired: session {session}: node behavior is not on the clock of the neural data; add "
             "the step resample_behavior to preprocess"
         )
-    wanted = list(map(str, node.data_vars)) if signals == "all" else list(signals)
+    wanted = sorted(map(str, node.data_vars), key=_natural) if signals == "all" else list(signals)
     columns, names, units = [np.zeros((len(time), 0))], [], []
     for name in wanted:
         if name not in node.data_vars:

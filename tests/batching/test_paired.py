@@ -24,12 +24,18 @@ def test_windows_bins_and_names():
     p = read_paired(recording)
     assert [len(t) for t in p.time] == [10, 15]
     assert p.units == ("4", "7", "9")
-    assert p.channels == ("speed", "light")
+    assert p.channels == ("light", "speed")
     assert p.channel_units == ("1", "1")
     assert p.bin_width_s == pytest.approx(0.1)
     np.testing.assert_array_equal(np.concatenate(p.neural), busy(N)[[*range(10), *range(80, 95)]])
-    np.testing.assert_array_equal(p.behavior[1][:, 1], -SPEED[80:95])
+    np.testing.assert_array_equal(p.behavior[1][:, 0], -SPEED[80:95])
     np.testing.assert_allclose(p.time[1], recording["counts"]["time"].values[80:95])
+
+
+def test_channels_come_in_the_order_of_their_names_whatever_the_stores():
+    names = [f"joint_{n}" for n in (10, 2, 0, 11, 1)]
+    p = read_paired(session(behavior=dict.fromkeys(names, SPEED)))
+    assert p.channels == ("joint_0", "joint_1", "joint_2", "joint_10", "joint_11")
 
 
 def test_bins_that_were_not_recorded_are_missing():
