@@ -32,10 +32,11 @@ ONE_MODALITY = {"modalities": "neural", "n_shared": 0, "n_neural": 2, "n_behavio
 DECODING = {"targets": ("speed",),
             "schedule": {"epochs": 2, "batch_size": 32, "learning_rate": 0.001}}  # fmt: skip
 NET = {"training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
+POOL = {"pool_size": 5}
 SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), TINY),
          "eegnet": NET, "eeg_conformer": NET,
-         **dict.fromkeys(("hyperalignment", "mean_embedding", "shared_response", "subject_ridge"),
-                         {"pool_size": 5}),
+         "hyperalignment": POOL, "mean_embedding": POOL, "shared_response": POOL,
+         "subject_ridge": POOL,
          "mindbridge": {"pool_size": 5, "hidden": 8, "training": {"epochs": 2}},
          "hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
