@@ -19,6 +19,7 @@ STEPS = {
     "bin_spikes": "neuropipe.preprocess.bin_spikes:bin_spikes",
     "smooth_rate": "neuropipe.preprocess.smooth_rate:smooth_rate",
     "resample_behavior": "neuropipe.preprocess.resample_behavior:resample_behavior",
+    "add_speed": "neuropipe.preprocess.add_speed:add_speed",
     "mark_intervals": "neuropipe.preprocess.mark_intervals:mark_intervals",
     "cut_trials": "neuropipe.preprocess.cut_trials:cut_trials",
     "delta_f": "neuropipe.preprocess.delta_f:delta_f",

@@ -1,4 +1,4 @@
-"""Behaviour on its own clocks to the clock of the counts."""
+"""Behaviour on its own clocks to the clock of the neural data."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from neuropipe.schema import Recording, validate
 
 
 def resample_behavior(
-    recording: Recording, *, signals: list[str], max_gap_s: float = 0.25
+    recording: Recording, *, signals: list[str], max_gap_s: float = 0.25, clock: str = "counts"
 ) -> Recording:
-    """Write node `behavior`: the wanted signals on the bins of node `counts`.
+    """Write node `behavior`: the wanted signals on the bins of the neural data.
 
     Parameters
     ----------
     recording : DataTree
-        With node `counts` and families ``behavior/<series>``.
+        With the node that `clock` names, and families ``behavior/<series>``.
     signals : list of str
         ``"series"`` for every variable of a series, or ``"series/variable"``; numeric only.
     max_gap_s : float
         A bin whose nearest finite samples on both sides are further apart than this is NaN:
         missing stays missing.
+    clock : str
+        Node whose bins they are: ``counts``, or traces such as ``calcium/cells``, each of whose
+        samples stands for the time of one sampling interval around it.
 
     Notes
     -----
@@ -34,12 +37,10 @@ def resample_behavior(
     Raises
     ------
     DataError
-        For an unknown series, or when the result would be NaN everywhere.
+        For an unknown series, a clock of less than two samples, or when the result would be NaN
+        everywhere.
     """
-    validate(recording, "counts")
-    counts = recording["counts"].to_dataset()
-    grid = counts["time"].values
-    width = float(counts["spike_count"].attrs["bin_width_s"])
+    grid, width = _bins(recording, clock)
     available = behavior_series(recording)
     out = xr.Dataset(coords={"time": ("time", grid, {"units": "s"})})
     for signal in signals:
@@ -64,6 +65,21 @@ def resample_behavior(
                     )
                 out[label] = ("time", values, {"units": node[name].attrs.get("units", "1")})
     return with_behavior(recording, out, "resample_behavior")
+
+
+def _bins(recording: Recording, clock: str) -> tuple[np.ndarray, float]:
+    """Return the centres of the bins of a node, and their width, s."""
+    validate(recording, clock)
+    node = recording[clock].to_dataset()
+    grid = np.asarray(node["time"].values, dtype=float)
+    if "spike_count" in node:
+        return grid, float(node["spike_count"].attrs["bin_width_s"])
+    if len(grid) < 2:
+        raise DataError(
+            f"resample_behavior: node {clock} of session {recording.attrs.get('session')} has "
+            f"{len(grid)} samples, expected at least 2"
+        )
+    return grid, float(np.median(np.diff(grid)))
 
 
 def _columns(series: str, name: str, array: xr.DataArray) -> list[tuple[str, np.ndarray]]:

@@ -35,7 +35,7 @@ def behavior_series(recording: Recording) -> dict[str, Recording]:
 
 
 def with_behavior(recording: Recording, signals: xr.Dataset, step: str) -> Recording:
-    """Return the recording with `signals`, on the clock of the counts, in node `behavior`.
+    """Return the recording with `signals`, on the clock of the neural data, in node `behavior`.
 
     Signals that an earlier step put there stay. Series on clocks of their own move aside, to
     ``behavior_source``: a node and its children share a clock in xarray.
@@ -51,8 +51,8 @@ def with_behavior(recording: Recording, signals: xr.Dataset, step: str) -> Recor
         session = recording.attrs.get("session")
         if not np.array_equal(before["time"].values, signals["time"].values):
             raise DataError(
-                f"{step}: node behavior of session {session} is not on the clock of the counts; "
-                "bin the spikes first, then resample_behavior"
+                f"{step}: node behavior of session {session} is not on the clock of the neural "
+                "data; bin the spikes first, then resample_behavior"
             )
         taken = sorted(set(map(str, signals.data_vars)) & set(map(str, before.variables)))
         if taken:

@@ -120,5 +120,5 @@ def test_behavior_of_other_bins_is_refused():
     rebinned = counted(np.ones((N_BINS, 1)), 0.05)
     recording["counts"] = rebinned["counts"].copy()
     recording = with_table(recording, "light", [0.1], [0.2])
-    with pytest.raises(DataError, match="not on the clock of the counts"):
+    with pytest.raises(DataError, match="not on the clock of the neural data"):
         mark_intervals(recording, table="light", name="light")

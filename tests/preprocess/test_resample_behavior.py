@@ -1,12 +1,13 @@
-"""Behaviour on the clock of the counts: averaged or interpolated, never made up."""
+"""Behaviour on the clock of the neural data: averaged or interpolated, never made up."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_session import QUICK, counted, with_series
+from made_session import QUICK, counted, with_calcium, with_series
 
 from neuropipe.errors import DataError, SchemaError
+from neuropipe.preprocess.bin_spikes import EDGE_S
 from neuropipe.preprocess.resample_behavior import onto_grid, resample_behavior
 
 
@@ -35,7 +36,7 @@ def test_a_slow_line_is_interpolated(rate, slope, offset):
     time = np.arange(-1, 3, 1 / rate)
     grid = (np.arange(20) + 0.5) * 0.1
     values = onto_grid(time, slope * time + offset, grid, 0.1, 1.0)
-    lone = np.diff(np.searchsorted(time, np.append(grid - 0.05, 2.0))) == 0
+    lone = np.diff(np.searchsorted(time, np.append(grid - 0.05, 2.0) - EDGE_S)) == 0
     np.testing.assert_allclose(values[lone], (slope * grid + offset)[lone], atol=1e-9)
 
 
@@ -111,3 +112,17 @@ def test_needs_counts():
     del recording["counts"]
     with pytest.raises(SchemaError, match="counts: node missing"):
         resample_behavior(recording, signals=["speed"])
+
+
+def test_the_clock_of_traces():
+    recording = counted(np.ones((20, 1)))
+    recording = with_calcium(recording, "hvc", np.zeros((10, 2)), rate_hz=20.0, start_s=0.1)
+    values = np.random.default_rng(2).normal(size=(200, 2))
+    recording = with_series(recording, "song", (np.arange(200) + 0.5) / 200, values)
+    out = resample_behavior(recording, signals=["song"], clock="calcium/hvc")
+    np.testing.assert_array_equal(out["behavior/time"].values, out["calcium/hvc/time"].values)
+    # samples that lie within half an interval of 50 ms around each of the traces
+    expected = values[15:115].reshape(10, 10, 2).mean(1)
+    np.testing.assert_allclose(out["behavior/song_1"].values, expected[:, 1], atol=1e-12)
+    with pytest.raises(SchemaError, match="calcium/ca1"):
+        resample_behavior(recording, signals=["song"], clock="calcium/ca1")

@@ -21,6 +21,7 @@ CALLS = {
     "bin_spikes": {"bin_width_s": 0.1, "start_s": 0.0, "stop_s": 2.0},
     "smooth_rate": {"sd_s": 0.2},
     "resample_behavior": {"signals": ["speed"]},
+    "add_speed": {"signals": ["speed"], "name": "pace"},
     "mark_intervals": {"table": "laser", "name": "laser"},
     "cut_trials": {"table": "laser"},
     "delta_f": {"series": "ca1", "window_s": 1.0},
