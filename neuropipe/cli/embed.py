@@ -1,4 +1,4 @@
-"""`embed`: features of stimulus images, computed once and kept beside the recordings."""
+"""`embed`: features of stimuli, computed once and kept beside the recordings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from neuropipe.errors import ConfigError
 
 @app.command()
 def embed(
-    images: Annotated[Path, typer.Argument(help="Folder of images, one a stimulus.")],
+    images: Annotated[
+        Path,
+        typer.Argument(help="Folder of images, one a stimulus; a .tsv of stimulus and caption."),
+    ],
     output: Output,
-    extractor: Annotated[str, typer.Option(help="Name of the extractor: pixels, clip.")],
+    extractor: Annotated[str, typer.Option(help="pixels, lite0, clip; of captions minilm.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the extractor; repeatable.")
     ] = None,

@@ -1,4 +1,4 @@
-"""Images to features: named extractors, each with what it needs said when it is not there."""
+"""Images and captions to features: named extractors that say what they need when it is absent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import ValidationError, validate_call
 from neuropipe import __version__
 from neuropipe.errors import BackendUnavailable, ConfigError, ReaderError
 from neuropipe.io.embedding import EMBEDDING, STIMULUS
+from neuropipe.io.sidecars import read_table
 from neuropipe.registry import resolve
 
 log = logging.getLogger(__name__)
@@ -22,22 +24,29 @@ log = logging.getLogger(__name__)
 EXTRACTORS: dict[str, str] = {
     "pixels": "neuropipe.io.extractors:pixels",
     "clip": "neuropipe.io.extractors:clip",
+    "lite0": "neuropipe.io.extractors:lite0",
+    "minilm": "neuropipe.io.extractors:minilm",
 }
+OF_TEXT = ("minilm",)  # the others take images
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 BATCH = 32
 
 
 def extractor(name: str) -> Callable[..., Iterator[np.ndarray]]:
-    """Return the `extract(images, **options)` of a name; an unknown one lists the known."""
+    """Return the `extract(images, **options)` of a name; an unknown one lists the known.
+
+    Those of `OF_TEXT` take captions instead of images.
+    """
     return resolve(name, EXTRACTORS, "embedding: extractor")
 
 
 def write_embedding(folder: str | Path, path: str | Path, *, name: str, **options) -> Path:
-    """Compute the features of a folder's images and write the file that `embedding` reads.
+    """Compute features of images or captions and write the file that `embedding` reads.
 
     Parameters
     ----------
-    folder : of images; a stimulus is called by its file's name without ending
+    folder : of images; a stimulus is called by its file's name without ending. For captions a
+        table (`.tsv`) with columns ``stimulus`` and ``caption``
     path : `.h5` file to write, whole or not at all
     name : an entry of `EXTRACTORS`
     **options : of that extractor
@@ -45,24 +54,23 @@ def write_embedding(folder: str | Path, path: str | Path, *, name: str, **option
     Raises
     ------
     ReaderError
-        No image there, two of one name, or one that cannot be read.
+        No image or caption there, two of one name, or one that cannot be read.
     BackendUnavailable
         The extractor lacks a package or its weights.
     ConfigError
         An option is unknown or of the wrong kind.
     """
     folder, path = Path(folder), Path(path)
-    images = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in IMAGES)
-    stimuli = [image.stem for image in images]
-    if not images:
-        raise ReaderError(
-            f"{folder}: found no image, expected files ending in {', '.join(IMAGES)}; check it"
-        )
+    extract = extractor(name)
+    stimuli, images = (_captions if name in OF_TEXT else _images)(folder)
     if len(set(stimuli)) < len(stimuli):
         twice = next(one for one in stimuli if stimuli.count(one) > 1)
-        raise ReaderError(f"{folder}: two images are called {twice!r}, expected names of their own")
+        raise ReaderError(
+            f"{folder}: two {'captions' if name in OF_TEXT else 'images'} are called {twice!r}, "
+            "expected names of their own"
+        )
     try:
-        blocks = validate_call(extractor(name))(images, **options)
+        blocks = validate_call(extract)(images, **options)
     except ValidationError as error:
         faults = [f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError(f"embedding: extractor {name!r}: " + "; ".join(faults)) from None
@@ -81,8 +89,28 @@ def write_embedding(folder: str | Path, path: str | Path, *, name: str, **option
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    log.info("%s: %d images by %s", path, len(images), name)
+    log.info("%s: %d stimuli by %s", path, len(images), name)
     return path
+
+
+def _images(folder: Path) -> tuple[list[str], list[Path]]:
+    images = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in IMAGES)
+    if not images:
+        raise ReaderError(
+            f"{folder}: found no image, expected files ending in {', '.join(IMAGES)}; check it"
+        )
+    return [image.stem for image in images], images
+
+
+def _captions(path: Path) -> tuple[list[str], list[str]]:
+    if not path.is_file():
+        raise ReaderError(
+            f"{path}: found no file, expected a table (.tsv) with columns stimulus and caption"
+        )
+    rows = read_table(path, "stimulus", "caption").fillna("")
+    if not len(rows) or (rows["caption"] == "").any():
+        raise ReaderError(f"{path}: found {len(rows)} rows, expected a caption in each of several")
+    return rows["stimulus"].tolist(), rows["caption"].tolist()
 
 
 def pixels(images: Sequence[Path], *, size: int = 16) -> Iterator[np.ndarray]:
@@ -133,7 +161,7 @@ def _clip(images: Sequence[Path], folder: Path, device: str) -> Iterator[np.ndar
 
     # the image tower alone; use_safetensors refuses pickled weights
     processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-    model = CLIPVisionModelWithProjection.from_pretrained(
+    model: Any = CLIPVisionModelWithProjection.from_pretrained(
         folder, local_files_only=True, use_safetensors=True
     )
     model = model.to(device).eval()
@@ -142,6 +170,27 @@ def _clip(images: Sequence[Path], folder: Path, device: str) -> Iterator[np.ndar
         inputs = processor(images=opened, return_tensors="pt").to(device)
         with torch.inference_mode():
             yield model(**inputs).image_embeds.float().cpu().numpy()
+
+
+def lite0(
+    images: Sequence[Path], *, layer: Literal["pooled", "grid", "classes"] = "pooled"
+) -> Iterator[np.ndarray]:
+    """Yield (image, feature) of EfficientNet-Lite0, whose weights the extra `encoders` brings.
+
+    Parameters
+    ----------
+    layer : ``pooled``, 1280 features; ``grid``, 49 places x 320; ``classes``, 1000 of ImageNet
+    """
+    from neuropipe.encoders.lite0 import features
+
+    return features((np.asarray(_opened(image).convert("RGB")) for image in images), layer)
+
+
+def minilm(captions: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yield (caption, 384) of MiniLM, whose weights the extra `encoders` brings."""
+    from neuropipe.encoders.minilm import features
+
+    return features(captions)
 
 
 def _opened(path: Path):

@@ -37,6 +37,7 @@ STEPS = {
     "average_regions": "neuropipe.preprocess.average_regions:average_regions",
     "clean_bold": "neuropipe.preprocess.clean_bold:clean_bold",
     "single_trial": "neuropipe.preprocess.single_trial:single_trial",
+    "embed_names": "neuropipe.preprocess.embed_names:embed_names",
 }
 
 
