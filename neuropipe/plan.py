@@ -25,6 +25,7 @@ BASE_MB = {
     "score": 1000,
     "figure": 900,
     "table": 900,
+    "cost": 700,
     "report": 1200,
 }
 # What these hold of the prepared sessions of a run, bytes of memory for a byte of their arrays.

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import platform
-import resource
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from neuropipe import __version__
 from neuropipe.cli import Output, Seed, app
 from neuropipe.cli.files import (
     check_replaceable,
@@ -25,6 +19,7 @@ from neuropipe.cli.files import (
     whole_folder,
     write_json,
 )
+from neuropipe.cli.provenance import Meter, provenance
 from neuropipe.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -62,6 +57,7 @@ def fit(
     from neuropipe.batching.windows import attach_windows
     from neuropipe.config import build, parameters_class
     from neuropipe.io.store import open_recording, write
+    from neuropipe.runtime import pick_device
 
     folder = output.absolute().parent
     check_replaceable(folder, "provenance.json")
@@ -76,7 +72,8 @@ def fit(
     ]
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    began = time.time()
+    resumed = checkpoint is not None and checkpoint.exists()
+    meter = Meter(card=pick_device(device).type == "cuda")
     with _leaving_when_asked():
         model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
     with whole_folder(folder) as part:
@@ -84,7 +81,8 @@ def fit(
         learned = write(model.parameters_, part / "parameters.zarr")
         write(model.history_, part / "history.zarr")
         inputs = {str(s.name): read_json(s.with_suffix(".json"))["content_sha256"] for s in stores}
-        write_json(part / "provenance.json", _provenance(estimator, settings, seed, inputs, began))
+        made = provenance(estimator, settings, seed, inputs, meter, resumed=resumed)
+        write_json(part / "provenance.json", made)
         write_json(
             part / output.name,
             {"estimator": estimator, "fold": fold, "parameters_sha256": learned["content_sha256"]},
@@ -113,29 +111,3 @@ def _leaving_when_asked() -> Iterator[None]:
         STOP.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _provenance(
-    estimator: str, settings: dict[str, Any], seed: int, inputs: dict[str, str], began: float
-) -> dict[str, Any]:
-    """Return who, what, when and with what a fit was made."""
-    import torch
-
-    text = json.dumps(settings, sort_keys=True)
-    return {
-        "estimator": estimator,
-        "settings": settings,
-        "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "seed": seed,
-        "inputs_sha256": inputs,
-        "seconds": round(time.time() - began, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "host": platform.node(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": {
-            "neuropipe": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
-    }

@@ -56,6 +56,7 @@ def report(
                 "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             },
             command="snakemake --cores N pipelines",
+            fits=_fits(results / "cost.tsv"),
         ),
         output,
     )
@@ -123,6 +124,16 @@ def _recordings(quality: list[Quality], runs: dict[str, Run], results: Path) -> 
         return table
     used = pd.concat(seen).drop_duplicates(["dataset", "session"])
     return table.merge(used, on=["dataset", "session"], how="left")
+
+
+def _fits(path: Path) -> pd.DataFrame:
+    """Return the table of all fits, where the command `cost` has written it."""
+    import pandas as pd
+
+    if not path.is_file():
+        return pd.DataFrame()
+    text = dict.fromkeys(("run", "dataset", "estimator", "parameters", "commit", "gpu"), "string")
+    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=text)
 
 
 def _run(name: str, run: Run, results: Path) -> RunReport:

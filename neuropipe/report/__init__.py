@@ -15,6 +15,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from neuropipe.report import methods, words
+from neuropipe.report.cost import cost_tables
 from neuropipe.report.study import (
     RECORDING_COLUMNS,
     DataSource,
@@ -97,6 +98,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "SHOWN_ROWS": SHOWN_ROWS,
+        "cost_tables": cost_tables,
         "score_tables": words.score_tables,
         "verdict": words.verdict,
         "convergence": words.convergence,

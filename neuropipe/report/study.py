@@ -143,6 +143,8 @@ class StudyReport:
         The command that made the study.
     bibtex : tuple of str
         Further entries for the references.
+    fits : DataFrame
+        A row a fit: what went in, what it took, its scores; empty where nobody counted.
     """
 
     title: str
@@ -154,6 +156,7 @@ class StudyReport:
     provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     bibtex: tuple[str, ...] = ()
+    fits: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 RECORDING_COLUMNS = (

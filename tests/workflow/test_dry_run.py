@@ -22,7 +22,7 @@ def test_the_default_study_plans_its_planted_run(work):
     assert jobs["split"] == len(planted)
     assert jobs["fit"] == jobs["score"] == fits
     assert jobs["transform"] == folds
-    assert jobs["report"] == jobs["pipelines"] == 1
+    assert jobs["cost"] == jobs["report"] == jobs["pipelines"] == 1
     assert jobs["figure"] >= 6
     assert jobs["table"] >= 2
     assert not made.results.exists()
@@ -42,7 +42,8 @@ def test_every_kind_of_result_can_be_asked_for(work):
         "results/report/index.html",
     )
     assert jobs == {"fetch": 1, "ingest": 1, "preprocess": 1, "quality": 1, "split": 1, "fit": 6,
-                    "score": 6, "transform": 2, "figure": 3, "table": 3, "report": 1}  # fmt: skip
+                    "score": 6, "transform": 2, "figure": 3, "table": 3, "cost": 1,
+                    "report": 1}  # fmt: skip
 
 
 def test_the_report_has_its_tables_whatever_a_run_asks_for(work, tiny_study):

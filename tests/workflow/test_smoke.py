@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-RERUN = {"fit", "transform", "score", "figure", "table", "report", "pipelines"}
+RERUN = {"fit", "transform", "score", "figure", "table", "cost", "report", "pipelines"}
 
 
 def test_end_to_end(finished):
@@ -32,6 +32,14 @@ def test_end_to_end(finished):
     }
     left = [p for p in results.rglob(".*") if p.name.endswith((".part", ".partial", ".old"))]
     assert not left
+
+
+def test_one_table_of_all_fits(finished):
+    table = pd.read_csv(finished.results / "cost.tsv", sep="\t", na_values=["n/a"])
+    assert len(table) == 6
+    assert set(table["estimator"]) == {"hmm_glm", "homogeneous_rate", "poisson_glm"}
+    assert table["bits_per_spike"].notna().all()
+    assert "Cost of run states" in (finished.results / "report" / "index.html").read_text()
 
 
 def test_nothing_is_written_outside_of_results(finished):
@@ -65,8 +73,8 @@ def test_another_run_leaves_the_first_alone(finished, tiny_study):
     other = tiny_study()["runs"]["states"] | {"seed": 2, "baselines": [], "figures": []}
     content["runs"]["second"] = other
     jobs = finished.jobs("--configfile", str(finished.configure(content, "second.yaml")))
-    assert jobs == {"split": 1, "fit": 2, "score": 2, "transform": 2, "table": 2, "report": 1,
-                    "pipelines": 1}  # fmt: skip
+    assert jobs == {"split": 1, "fit": 2, "score": 2, "transform": 2, "table": 2, "cost": 1,
+                    "report": 1, "pipelines": 1}  # fmt: skip
 
 
 def test_a_step_re_runs_from_its_session_on(finished, tiny_study):

@@ -41,10 +41,29 @@ rule table:
         " --settings {params.settings:q} --output {output} > {log} 2>&1"
 
 
+# A row a fit: inputs, parameters, code, time, memory, energy, scores.
+rule cost:
+    input:
+        fitted,
+    output:
+        "results/cost.tsv",
+    log:
+        "results/logs/cost.log",
+    benchmark:
+        "results/benchmarks/cost.tsv"
+    resources:
+        mem_mb=memory("cost"),
+    params:
+        study=as_json(STUDY.model_dump()),
+    shell:
+        "neuropipe cost --study {params.study:q} --output {output} > {log} 2>&1"
+
+
 rule report:
     input:
         required_results,
         optional_results,
+        "results/cost.tsv",
     output:
         "results/report/index.html",
     log:
