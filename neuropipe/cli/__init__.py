@@ -1,4 +1,4 @@
-"""The command line: eleven job verbs and a few helpers; each opens, calls and writes."""
+"""The command line: ten job verbs and a few helpers; each opens, calls and writes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ app = typer.Typer(
 )
 VERBS = (
     "fetch", "ingest", "quality", "preprocess", "fit", "transform", "score", "figure", "table",
-    "cost", "report", "export", "embed",
-    "manifest", "simulate", "doctor", "unlock",
+    "report", "export", "embed",
+    "init", "config", "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 
 # What the file system may refuse whatever the data are: one line says it all.

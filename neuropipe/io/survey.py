@@ -124,6 +124,11 @@ def _there_already(page: Path) -> ManifestError:
     )
 
 
+def candidates_in(folder: str | Path) -> int:
+    """Return how many files or sessions of a folder look like a recording; none is opened."""
+    return sum(1 for _ in _candidates(Path(folder).absolute()))
+
+
 def safe(name: str) -> str:
     """Return a name that may name files."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "unnamed"

@@ -96,7 +96,7 @@ def clock(node: Node, n: int, place: Place) -> tuple[xr.Variable, float | None]:
         return xr.Variable("time", times, {"units": "s"}), None
     rate_hz = node.rate_hz
     if rate_hz is None:
-        found = np.asarray(place.arrays.load(node.rate, f"{place.where}: rate")[:])
+        found = np.asarray(place.arrays.load(node.rate, f"{place.where}: rate")[...])
         rate_hz = float(found.item()) if found.size == 1 and found.dtype.kind in "fiu" else np.nan
         if not (np.isfinite(rate_hz) and rate_hz > 0):
             raise ReaderError(

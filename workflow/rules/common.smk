@@ -5,19 +5,15 @@ from importlib import import_module
 from pathlib import Path
 
 from neuropipe import figures, tables
+from neuropipe.checks import check_references, sessions_of
 from neuropipe.config import check_study, parameters_class
-from neuropipe.errors import ConfigError
 from neuropipe.figures import FIGURES, caption
-from neuropipe.io.manifest import read_manifest
 from neuropipe.plan import memory_mb
-from neuropipe.preprocess import check_steps
 from neuropipe.tables import TABLES
 
 STUDY = check_study(config, "config")
 RUNS = STUDY.runs
-MANIFESTS = {
-    name: read_manifest(data.manifest) for name, data in STUDY.datasets.items()
-}
+MANIFESTS = check_references(STUDY)
 OPTIONAL = [name for name, data in STUDY.datasets.items() if data.optional]
 REQUIRED = [name for name in STUDY.datasets if name not in OPTIONAL]
 NEVER = "(?!)"  # a pattern that matches nothing
@@ -44,30 +40,7 @@ def as_json(value):
 
 def sessions(dataset):
     """Session ids of a data set that the configuration wants."""
-    wanted = STUDY.datasets[dataset].sessions
-    known = list(MANIFESTS[dataset].sessions())
-    if wanted == "all":
-        return known
-    unknown = sorted(set(wanted) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"config: datasets.{dataset}.sessions: no session {unknown[0]!r} in its manifest, "
-            f"{STUDY.datasets[dataset].manifest}; it has {', '.join(known)}"
-        )
-    return list(wanted)
-
-
-def check_names():
-    """Refuse what no schema can: unknown sessions, steps, figures and tables, before any job."""
-    for name, data in STUDY.datasets.items():
-        sessions(name)
-        check_steps(data.preprocess, f"config: datasets.{name}.preprocess")
-    for run in RUNS.values():
-        figures.suiting(run.model, run.figures)
-        tables.suiting(run.model, run.tables)
-
-
-check_names()
+    return sessions_of(dataset, STUDY, MANIFESTS[dataset])
 
 
 def revision(estimator):
@@ -184,12 +157,6 @@ def required_results(wildcards):
 def optional_results(wildcards):
     """Results of the others, as far as they could be fetched."""
     return made_of([dataset for dataset in OPTIONAL if available(dataset)])
-
-
-def fitted(wildcards):
-    """Every fit and score of the study, as far as its data are there."""
-    runs = [run for run, block in RUNS.items() if available(block.dataset)]
-    return [path for run in runs for path in fits(run) + scores(run)]
 
 
 def skips(wildcards):
