@@ -1,4 +1,4 @@
-"""The command line: ten job verbs and a few helpers; each opens, calls and writes."""
+"""The command line: eleven job verbs and a few helpers; each opens, calls and writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 VERBS = (
     "fetch", "ingest", "quality", "preprocess", "fit", "transform", "score", "figure", "table",
-    "report", "export", "embed",
+    "cost", "report", "export", "embed",
     "init", "config", "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 

@@ -159,6 +159,12 @@ def optional_results(wildcards):
     return made_of([dataset for dataset in OPTIONAL if available(dataset)])
 
 
+def fitted(wildcards):
+    """Every fit and score of the study, as far as its data are there."""
+    runs = [run for run, block in RUNS.items() if available(block.dataset)]
+    return [path for run in runs for path in fits(run) + scores(run)]
+
+
 def skips(wildcards):
     """How often a session was skipped before: a new number makes the next run try again."""
     receipt = Path(f"results/fetch/{wildcards.dataset}/{wildcards.session}.json")
