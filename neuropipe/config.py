@@ -37,6 +37,7 @@ PARAMETERS = {
     "hyperalignment": "neuropipe.baselines.config:SharedConfig",
     "mean_embedding": "neuropipe.baselines.config:EmbeddingConfig",
     "shared_response": "neuropipe.baselines.config:SharedConfig",
+    "shuffled_bridge": "neuropipe.models.mindbridge.config:Config",
     "subject_ridge": "neuropipe.baselines.config:RidgeConfig",
     "homogeneous_rate": "neuropipe.baselines.config:RateConfig",
     "poisson_glm": "neuropipe.baselines.config:GLMConfig",

@@ -87,13 +87,14 @@ def retrieval_each(
     similarity: np.ndarray, n_best: int, pool_size: int, label: Sequence | np.ndarray | None = None
 ) -> np.ndarray:
     """Return `retrieval_accuracy` of every query, (query,); NaN with too few rivals."""
-    found = [
-        hypergeom.cdf(n_best - 1, m, a + np.arange(t + 1), pool_size - 1).mean()
-        if m >= pool_size - 1
-        else np.nan
-        for a, t, m in zip(*_rivals(similarity, label), strict=True)
-    ]
-    return np.array(found, dtype=float)
+    ahead, level, n = _rivals(similarity, label)
+    enough = n >= pool_size - 1
+    found = np.full(len(ahead), np.nan)
+    found[enough] = hypergeom.cdf(n_best - 1, n[enough], ahead[enough], pool_size - 1)
+    for i in np.flatnonzero(enough & (level > 0)):
+        places = ahead[i] + np.arange(level[i] + 1)
+        found[i] = hypergeom.cdf(n_best - 1, n[i], places, pool_size - 1).mean()
+    return found
 
 
 def pixel_correlation(first: np.ndarray, second: np.ndarray) -> float:

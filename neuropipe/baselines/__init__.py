@@ -14,6 +14,7 @@ BASELINES = {
     "eegnet": "neuropipe.baselines.net_decoders:EEGNet",
     "hyperalignment": "neuropipe.baselines.embedding_decoders:Hyperalignment",
     "mean_embedding": "neuropipe.baselines.embedding_decoders:MeanEmbedding",
+    "shuffled_bridge": "neuropipe.models.mindbridge.shuffled:ShuffledBridge",
     "shared_response": "neuropipe.baselines.embedding_decoders:SharedResponse",
     "subject_ridge": "neuropipe.baselines.embedding_decoders:SubjectRidge",
     "homogeneous_rate": "neuropipe.baselines.homogeneous_rate:HomogeneousRate",

@@ -188,6 +188,9 @@ class EmbeddingConfig(BaseModel):
     missing: Literal["refuse", "drop"] = "refuse"
     n_voxels: int | None = Field(None, ge=1)
     shared_stimuli: Literal["refuse", "allow"] = "refuse"
+    samples: Literal["stimulus", "trial"] = Field(
+        "stimulus", description="Learn from the mean of a stimulus' trials, or from each trial."
+    )
     average_repeats: bool = True
     pool_size: int = Field(50, ge=2)
 

@@ -12,6 +12,7 @@ import xarray as xr
 from neuropipe.baselines import embeddings
 from neuropipe.baselines.config import EmbeddingConfig, RidgeConfig, SharedConfig
 from neuropipe.baselines.embeddings import LEARNS, WRITES, LinearDecoder, Training
+from neuropipe.batching.stimuli import averaged
 from neuropipe.errors import DataError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -226,7 +227,8 @@ def _centred(training: Training) -> dict[str, np.ndarray]:
     rows = shared_rows(training)
     out = {}
     for name, x in training.patterns.items():
-        place = {int(row): n for n, row in enumerate(training.rows[name])}
+        seen, x, _ = averaged(x, training.rows[name])
+        place = {int(row): n for n, row in enumerate(seen)}
         own = x[[place[int(row)] for row in rows]]
         out[name] = own - own.mean(0)
     return out

@@ -57,7 +57,7 @@ class Training:
     ----------
     subjects : list of Subject
     rows, patterns : mapping of subject to (stimulus,) and (stimulus, voxel)
-        Mean z-scored patterns of each stimulus, and its row of the codes.
+        Mean z-scored patterns of each stimulus, or each trial's, and its row of the codes.
     score : (stimulus, component)
         Embeddings of length 1 as components of both heads together, centred.
     """
@@ -94,7 +94,9 @@ def read(recordings: Sequence[Recording], config: EmbeddingConfig) -> Training:
         at += value.shape[1]
     rows, patterns = {}, {}
     for subject in subjects:
-        rows[subject.name], patterns[subject.name], _ = averaged(subject.response, subject.row)
+        rows[subject.name], patterns[subject.name] = subject.row, subject.response
+        if config.samples == "stimulus":
+            rows[subject.name], patterns[subject.name], _ = averaged(subject.response, subject.row)
     return Training(subjects, codes, rows, patterns, left[:, :n] * length[:n], basis, mean)
 
 

@@ -135,6 +135,8 @@ BASELINES = {
     "hyperalignment": "Procrustes rotations of the same responses to each other (Haxby et al. "
     "2011), then one ridge regression for all",
     "mean_embedding": "the mean training embedding whatever the brain did, which is chance",
+    "shuffled_bridge": "the same fit after the training trials of each subject were dealt out anew "
+    "to what they had shown",
 }
 MODEL_REFERENCES = {"mm_gpvae": ("pei2021nlb",)}  # beside the model's own
 BASELINE_REFERENCES = {

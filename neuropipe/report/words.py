@@ -67,6 +67,7 @@ NAMES = {
     "subject_ridge": "ridge of each subject",
     "shared_response": "shared response model",
     "mean_embedding": "mean embedding",
+    "shuffled_bridge": "MindBridge of shuffled brains",
     "two_way_image": "two-way identification of images",
     "two_way_text": "two-way identification of captions",
     "image_retrieval_top1": "images found by brains, first",

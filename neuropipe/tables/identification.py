@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from neuropipe.identified import METRICS, by_subject, chance, each, held_out, pool_size
+from neuropipe.identified import METRICS, Held, by_subject, chance, each, held_out, pool_size
 from neuropipe.results import RunResults
 from neuropipe.runtime import generator
 
 N_DRAWS = 400
+N_SHUFFLES = 199
 COLUMNS = (
     "subject",
     "metric",
@@ -17,6 +21,8 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "chance",
+    "shuffled",
+    "p_value",
     "best_baseline",
     "baseline_value",
     "n_stimuli",
@@ -27,10 +33,12 @@ COLUMNS = (
 
 def table(results: RunResults) -> pd.DataFrame:
     """Identification and retrieval of held-out images by subject: the model's value, mean over
-    folds, with its 95% percentile bootstrap interval over held-out stimuli; chance; and the
-    baseline with the highest mean on the same sessions and folds. Two-way identification compares
-    with one other image at a time, retrieval with a pool of the stated size, from brain to image
-    and from image to brain.
+    folds, with its 95% percentile bootstrap interval over held-out stimuli; chance; the mean after
+    the held-out brains were dealt out anew to what they were shown, and p, the share of such draws
+    that reach the value (one more in both counts; uncorrected over rows); and the baseline with
+    the highest mean on the same sessions and folds. Two-way identification compares with one other
+    image at a time, retrieval with a pool of the stated size, from brain to image and from image
+    to brain.
 
     Parameters
     ----------
@@ -45,6 +53,8 @@ def table(results: RunResults) -> pd.DataFrame:
             if not all(np.isfinite(part).all() for part in parts):
                 continue
             low, high = _interval(parts, name, results.seed)
+            dealt = _shuffled(own, name, pool, results.seed)
+            value = float(np.mean([part.mean() for part in parts]))
             mine = results.scores[
                 results.scores["session"].isin({h.session for h in own})
                 & (results.scores["metric"] == name)
@@ -55,8 +65,9 @@ def table(results: RunResults) -> pd.DataFrame:
             rows.append(
                 {
                     "subject": subject, "metric": name,
-                    "value": float(np.mean([part.mean() for part in parts])),
-                    "ci_low": low, "ci_high": high, "chance": chance(name, pool),
+                    "value": value, "ci_low": low, "ci_high": high, "chance": chance(name, pool),
+                    "shuffled": float(dealt.mean()),
+                    "p_value": float((1 + (dealt >= value).sum()) / (1 + len(dealt))),
                     "best_baseline": best or "",
                     "baseline_value": float(means[best]) if best else np.nan,
                     "n_stimuli": sum(len(set(h.label)) for h in own), "pool_size": pool,
@@ -64,6 +75,23 @@ def table(results: RunResults) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _shuffled(held: Sequence[Held], name: str, pool: int, seed: int) -> np.ndarray:
+    """Return the mean over folds with the held-out brains in another order, (draw,)."""
+    rng = generator(seed, f"shuffled-{name}")
+    orders = [[rng.permutation(len(h.label)) for h in held] for _ in range(N_SHUFFLES)]
+    return np.array(
+        [
+            np.mean(
+                [
+                    each(replace(h, similarity=h.similarity[order]), name, pool).mean()
+                    for h, order in zip(held, draw, strict=True)
+                ]
+            )
+            for draw in orders
+        ]
+    )
 
 
 def _interval(parts: list[np.ndarray], name: str, seed: int) -> tuple[float, float]:

@@ -33,11 +33,12 @@ DECODING = {"targets": ("speed",),
             "schedule": {"epochs": 2, "batch_size": 32, "learning_rate": 0.001}}  # fmt: skip
 NET = {"training": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001}}
 POOL = {"pool_size": 5}
+BRIDGE = {**POOL, "hidden": 8, "training": {"epochs": 2}}
 SMALL = {**dict.fromkeys(("du_in", "du_in_from_scratch", "du_in_unquantised"), TINY),
          "eegnet": NET, "eeg_conformer": NET,
          "hyperalignment": POOL, "mean_embedding": POOL, "shared_response": POOL,
          "subject_ridge": POOL,
-         "mindbridge": {"pool_size": 5, "hidden": 8, "training": {"epochs": 2}},
+         **dict.fromkeys(("mindbridge", "shuffled_bridge"), BRIDGE),
          "hmm_glm": {"n_states": 2, "link": "sigmoid", "n_restarts": 2, "screen_iterations": 6,
                      "max_iterations": 10},
          "gpfa": {"n_latents": 2, "max_iterations": 5},

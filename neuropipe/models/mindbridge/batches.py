@@ -64,8 +64,18 @@ def pooled(response: np.ndarray, config: Config) -> Tensor:
 
 
 def patterns_of(subject: Subject, config: Config, device: torch.device) -> Patterns:
-    """Return a subject's trials as tensors; pooled first, then averaged."""
+    """Return a subject's trials as tensors; pooled first, then averaged.
+
+    Where each trial is a sample, it stands as a stimulus of its own, with the row of its class.
+    """
     trial = pooled(subject.response, config)
+    if config.samples == "trial":
+        each = torch.arange(len(trial), device=device)
+        own = trial.to(device)
+        return Patterns(
+            subject.name, torch.as_tensor(subject.row).to(device), own, own, each[:, None],
+            torch.ones_like(each), subject.response.shape[1],
+        )  # fmt: skip
     row, mean, number = averaged(trial.numpy(), subject.row)
     of = np.zeros((len(row), number.max()), dtype=int)
     for place, r in enumerate(row):

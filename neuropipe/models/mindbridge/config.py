@@ -86,6 +86,11 @@ class Config(BaseModel):
     shared_stimuli: Literal["refuse", "allow"] = Field(
         "refuse", description="A held-out trial whose stimulus was in training."
     )
+    samples: Literal["stimulus", "trial"] = Field(
+        "stimulus",
+        description="What is learned from: the mean of a stimulus' trials, or each trial, where "
+        "stimuli are classes that recur.",
+    )
     average_repeats: bool = Field(
         True, description="Average the held-out trials of a stimulus before they are decoded."
     )

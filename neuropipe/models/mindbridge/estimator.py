@@ -46,7 +46,7 @@ from neuropipe.models.mindbridge.learned import (
     unpacked,
     unpacked_scaling,
 )
-from neuropipe.models.mindbridge.transfer import transferred
+from neuropipe.models.mindbridge.transfer import synthesized, transferred
 from neuropipe.retrieval import embedding_scores
 from neuropipe.runtime import pick_device
 from neuropipe.schema import Recording, Var
@@ -146,7 +146,7 @@ class MindBridge:
             If amplitudes or features are NaN or missing, or voxels of a subject do not agree.
         """
         config, where = self.config, pick_device(device)
-        subjects, codes = read_training(recordings, source_of(config))
+        subjects, codes = self._training(recordings, seed)
         unit = unit_codes(codes, where)
         data = [patterns_of(s, config, where) for s in subjects]
         kept = Checkpoint(checkpoint, fingerprint(subjects, codes, config, seed))
@@ -164,6 +164,10 @@ class MindBridge:
         if config.adaptation_trials:
             curve = adaptation_curve(data, unit, config, seed=seed, kept=kept)
         return self._keep(fits, subjects, codes, unit, data, curve, seed)
+
+    def _training(self, recordings: Sequence[Recording], seed: int) -> tuple[list[Subject], Codes]:
+        """Return what is learned from."""
+        return read_training(recordings, source_of(self.config))
 
     def _keep(
         self, fits: dict[str, Fitted], subjects: Sequence[Subject], codes: Codes,
@@ -360,14 +364,9 @@ class MindBridge:
                 f"synthesize: no builder of subject {subject!r}; there are those of "
                 f"{', '.join(fitted.names) if fitted.bridge.form.builds else 'none'}"
             )
-        code = fitted.bridge.encode(x, fitted.names.index(responses.subject))
-        made = fitted.bridge.build(code, fitted.names.index(subject)).cpu().numpy()
-        one = {"units": "1"}
-        if not fitted.bridge.linear:
-            return out.assign(synthesized_beta=(("trial", "bin"), made, one))
-        place = self._scalings[subject].place[self._scalings[subject].voxel].astype(np.int32)
-        out = out.assign(synthesized_beta=(("trial", "voxel"), made, one))
-        return out.assign_coords({a: ("voxel", place[:, d], one) for d, a in enumerate("ijk")})
+        return out.merge(
+            synthesized(fitted, x, responses.subject, subject, self._scalings[subject])
+        )
 
     def save(self, path: Path) -> None:
         """Write ``config.json`` and ``weights.pt`` into a folder that exists."""

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
+from neuropipe.batching.stimuli import Scaling
 from neuropipe.models.mindbridge.bridging import Fitted
 from neuropipe.retrieval import cosines
 
@@ -64,3 +66,23 @@ def transferred(
         lost = ((s > right) & rival).sum(1) + ((s == right) & rival).sum(1) / 2
         share.append(1 - lost / np.maximum(rival.sum(1), 1))
     return {"cycle_correlation": np.stack(back, 1), "transfer_two_way": np.stack(share, 1)}
+
+
+def synthesized(
+    fitted: Fitted, x: Tensor, subject: str, other: str, scaling: Scaling
+) -> xr.Dataset:
+    """Return what the brain of `other` would have done where that of `subject` did x.
+
+    ``synthesized_beta (trial, voxel)`` with the places of that subject's voxels, or of a pooled
+    aggregation ``(trial, bin)``.
+    """
+    code = fitted.bridge.encode(x, fitted.names.index(subject))
+    made = fitted.bridge.build(code, fitted.names.index(other)).cpu().numpy()
+    one = {"units": "1"}
+    if not fitted.bridge.linear:
+        return xr.Dataset({"synthesized_beta": (("trial", "bin"), made, one)})
+    place = scaling.place[scaling.voxel].astype(np.int32)
+    return xr.Dataset(
+        {"synthesized_beta": (("trial", "voxel"), made, one)},
+        {a: ("voxel", place[:, d], one) for d, a in enumerate("ijk")},
+    )
