@@ -34,7 +34,8 @@ class TraceSource:
     response : str, optional
         Variable of that node.
     missing : {"refuse", "drop"}
-        What a NaN or constant trace does: stop with its name, or be missing in that animal.
+        What a NaN, infinite or constant trace does: stop with its name, or be missing in that
+        animal.
     min_spikes : int
         counts: a unit with fewer in all training data is left out.
     clock : {"shared", "own"}
@@ -123,7 +124,7 @@ def read(recording: Recording, source: TraceSource, clock: Clock | None) -> tupl
     Raises
     ------
     DataError
-        If a name comes twice, values are NaN, or the recording is sampled too slowly.
+        If a name comes twice, values are NaN or infinite, or the recording is sampled too slowly.
     """
     node = node_of(recording, source)
     validate(recording, node)
@@ -166,6 +167,7 @@ def read(recording: Recording, source: TraceSource, clock: Clock | None) -> tupl
     stretches = []
     for part in _stretches(recording, time, observed, step):
         block = values[part].astype(float)
+        block[np.isinf(block)] = np.nan  # neither is a measurement
         number, trace = _resampled(time[part], block, clock, step)
         if len(number) > 1:
             stretches.append((number, trace))
@@ -179,8 +181,9 @@ def read(recording: Recording, source: TraceSource, clock: Clock | None) -> tupl
     if not keep.all() and source.missing == "refuse":
         first = int(np.flatnonzero(~keep)[0])
         raise DataError(
-            f"traces: {key}: {node}/{name} is NaN for {int((~keep).sum())} of {len(unit)} "
-            f"neurons, first {unit[first]!r}; say missing: drop to leave them out of this animal"
+            f"traces: {key}: {node}/{name} is NaN or infinite for {int((~keep).sum())} of "
+            f"{len(unit)} neurons, first {unit[first]!r}; say missing: drop to leave them out of "
+            "this animal"
         )
     return Traces(
         key, tuple(u for u, k in zip(unit, keep, strict=True) if k),

@@ -197,7 +197,7 @@ def test_bad_traces_are_refused_by_name_or_dropped():
 
     for edit, said in (
         (flat, r"constant, first 'N004'"),
-        (holes, r"NaN for 1 of 12 neurons, first 'N005'"),
+        (holes, r"NaN or infinite for 1 of 12 neurons, first 'N005'"),
     ):
         bad = [edited(recordings[0], edit), recordings[1]]
         with pytest.raises(DataError, match=said):

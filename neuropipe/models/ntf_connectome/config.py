@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-REVISION = 1  # raised whenever the same parameters would give other numbers
+REVISION = 2  # raised whenever the same parameters would give other numbers
 
 
 class Config(BaseModel):
@@ -91,8 +91,7 @@ class Config(BaseModel):
     communities: Literal["none", "sbm", "assortative", "modularity", "consensus"] = Field(
         "sbm",
         description="Communities of each component's graph: weighted block model; what keeps to "
-        "itself beyond the strength of its nodes; modularity; or the consensus of the first and "
-        "the last.",
+        "itself beyond the strength of its nodes; modularity; or the consensus of the three.",
     )
     weight_family: Literal["exponential", "gamma", "normal"] = "exponential"
     degree_corrected: bool = Field(

@@ -265,6 +265,9 @@ def of_tensor(x: torch.Tensor, observed: torch.Tensor | None = None) -> Entries:
     if observed is not None:
         cells = observed.transpose(0, 1).reshape(rows.shape).to(x.dtype)
         rows = torch.where(cells > 0, rows, 0.0)
+    # some rows at once: no copy of everything in double precision
+    step = max(1, BLOCK // max(n_pairs, 1))
+    squares = torch.cat([part.double().square().sum(1) for part in rows.split(step)])
     return Entries(
         rows, "stored", torch.arange(n_times).repeat(n_animals).to(x.device), n_times,
         tuple(slice(w * n_times, (w + 1) * n_times) for w in range(n_animals)),
@@ -272,5 +275,5 @@ def of_tensor(x: torch.Tensor, observed: torch.Tensor | None = None) -> Entries:
         if cells is not None
         else torch.zeros(len(rows), dtype=torch.int64, device=x.device),
         torch.ones(1, 1, dtype=torch.bool, device=x.device),
-        rows.double().square().sum(1), 1.0, cells,
+        squares, 1.0, cells,
     )  # fmt: skip

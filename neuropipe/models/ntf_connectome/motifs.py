@@ -25,6 +25,10 @@ def motif_labels(affinity: np.ndarray, config: Config, *, seed: int) -> np.ndarr
     -----
     A pair without a value gets the mean weight of its component, which speaks neither for nor
     against a common community; zero would speak against.
+
+    ``consensus`` is what two of three say: the block model, which asks who is alike, what keeps to
+    itself beyond degrees and strengths, and modularity. Two methods would have no majority: on
+    weighted LFR graphs (docs/models/ntf_connectome.md) their union loses what either has found.
     """
     return np.stack([_labels(_filled(w), config, seed) for w in affinity])
 
@@ -50,7 +54,7 @@ def _labels(weights: np.ndarray, config: Config, seed: int) -> np.ndarray:
                 nested=config.nested, n_blocks=n_blocks, seed=seed,
             ).labels
         )  # fmt: skip
-    if config.communities == "assortative":
+    if config.communities in ("assortative", "consensus"):
         found.append(fit_assortative(weights, n_blocks=n_blocks, seed=seed).labels)
     if config.communities in ("modularity", "consensus"):
         found.append(modularity(weights, resolution=config.resolution, seed=seed).labels)
