@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 2  # raised whenever the same parameters would give other numbers
+REVISION = 3  # raised whenever the same parameters would give other numbers
 
 Family = Literal["gaussian", "poisson", "negative_binomial"]
 
@@ -39,7 +39,11 @@ FAITHFUL: dict[str, Any] = {
 }  # fmt: skip
 
 
-SCHEDULE = {"epochs": 60, "batch_size": 20, "learning_rate": 2e-2}
+# A few huge gradients of the first epochs, of rates that are still far off, left Adam where it did
+# not recover: one of three fits of 100 trials ended 5 nats a bin short of the others.
+SCHEDULE = {
+    "epochs": 60, "batch_size": 20, "learning_rate": 2e-2, "warmup_share": 0.05, "clip_norm": 10.0,
+}  # fmt: skip
 
 
 class Config(BaseModel):
