@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from importlib.metadata import version
@@ -13,30 +14,46 @@ import typer
 from neuropipe import __version__
 from neuropipe.cli import Output, Results, app
 from neuropipe.cli.files import parse_json, read_json
-from neuropipe.config import Run, Study, build
+from neuropipe.cli.provenance import code_version
+from neuropipe.config import Run, Study, build, read_study
+from neuropipe.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuropipe.report import DataSource, Quality, RunReport, Skipped
+    from neuropipe.report import DataSource, Job, Quality, RunReport, Skipped
+    from neuropipe.results import RunResults
+
+
+REPORTED = ("/scores", "/recordings")  # tables without which a run has no page
 
 
 @app.command()
 def report(
-    study: Annotated[str, typer.Option(help="JSON of the whole configuration.")],
     output: Output,
+    study: Annotated[str, typer.Option(help="JSON of the whole configuration.")] = "",
+    config: Annotated[Path | None, typer.Option(help="Or the configuration file.")] = None,
     results: Results = Path("results"),
+    partial: Annotated[
+        bool, typer.Option(help="Leave out what was not made, and say why, instead of refusing.")
+    ] = False,
 ) -> None:
     """Write the report of a study as one HTML page that needs nothing else."""
+    from neuropipe.cli.jobs import jobs_of
     from neuropipe.report import StudyReport, render
 
-    block = build(Study, parse_json(study, "--study"), "--study")
+    block = _study(study, config)
+    jobs = tuple(jobs_of(block, results))
     skipped = [s for name in block.datasets for s in _skipped(name, block, results)]
     left_out = {s.name for s in skipped}
-    runs = {n: r for n, r in block.runs.items() if r.dataset not in left_out}
-    reports = [_run(name, run, results) for name, run in runs.items()]
+    if partial:
+        missing = _missing(block, jobs, left_out)
+        skipped += missing
+        left_out |= {s.name for s in missing}
+    runs = {n: r for n, r in block.runs.items() if r.dataset not in left_out and n not in left_out}
+    reports = [_run(name, run, results, jobs) for name, run in runs.items()]
     kept = [name for name in block.datasets if name not in left_out]
-    quality = [q for name in kept for q in _quality(name, block, results)]
+    quality = [q for name in kept for q in _quality(name, block, results, left_out)]
     libraries = ("torch", "xarray", "zarr", "pynwb", "nibabel", "nilearn", "mne", "scikit-learn",
                  "snakemake")  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -50,16 +67,61 @@ def report(
             skipped=tuple(skipped),
             provenance={
                 "neuropipe": __version__,
+                "commit": code_version()["commit"] or "unknown",
+                "sha256 of the code": code_version()["sha256"] or "unknown",
                 **{name: version(name) for name in libraries},
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             },
-            command="snakemake --cores N pipelines",
+            command=_command(config),
             fits=_fits(results / "cost.tsv"),
+            jobs=jobs,
+            config=_yaml(block),
         ),
         output,
     )
+
+
+def _study(study: str, config: Path | None) -> Study:
+    if bool(study) == (config is not None):
+        raise ConfigError("report: say either --study or --config")
+    if config is not None:
+        return read_study(config)
+    return build(Study, parse_json(study, "--study"), "--study")
+
+
+def _command(config: Path | None) -> str:
+    named = f" --configfile {config}" if config is not None else ""
+    return f"snakemake --cores N{named} pipelines"
+
+
+def _yaml(study: Study) -> str:
+    import yaml
+
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _missing(study: Study, jobs: tuple[Job, ...], left_out: set[str]) -> list[Skipped]:
+    """Return the recordings and runs that lack what their page is made of, and why."""
+    from neuropipe.report import Skipped
+
+    out = []
+    for owner in dict.fromkeys(job.owner for job in jobs):
+        dataset = study.runs[owner].dataset if owner in study.runs else owner.split("/")[0]
+        needed = [j for j in jobs if j.owner == owner and j.rule not in ("figure", "table")]
+        needed += [j for j in jobs if j.owner == owner and j.name.endswith(REPORTED)]
+        lost = [job for job in needed if job.status != "done"]
+        if not lost or dataset in left_out:
+            continue
+        failed = [job for job in lost if job.status == "failed"]
+        why = (
+            f"; the first to fail, {failed[0].rule} {failed[0].name}: {failed[0].note}"
+            if failed
+            else ""
+        )
+        out.append(Skipped(owner, f"{len(lost)} of {len(needed)} jobs were not done{why}"))
+    return out
 
 
 def _skipped(name: str, study: Study, results: Path) -> list[Skipped]:
@@ -80,20 +142,27 @@ def _source(name: str, study: Study) -> DataSource:
     return DataSource(name, page.title, page.doi, page.licence, page.reader, page.citation, drawn)
 
 
-def _quality(name: str, study: Study, results: Path) -> list[Quality]:
-    """Return the checks of a data set's recordings."""
+def _quality(name: str, study: Study, results: Path, left_out: set[str]) -> list[Quality]:
+    """Return the checks of a data set's recordings, with what was done to each."""
     import pandas as pd
 
     from neuropipe.io.manifest import read_manifest
+    from neuropipe.io.store import open_recording
     from neuropipe.report import Quality
 
     wanted = study.datasets[name].sessions
     known = read_manifest(study.datasets[name].manifest).sessions()
     found = []
     for session in known if wanted == "all" else wanted:
+        if f"{name}/{session}" in left_out:
+            continue
+        stores = [results / room / name / f"{session}.zarr" for room in ("preprocess", "ingest")]
+        store = next(path for path in stores if path.exists())
+        history = tuple(json.loads(open_recording(store).attrs.get("history", "[]")))
         table = results / "quality" / name / f"{session}.tsv"
         checks = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False)
-        found.append(Quality(name, session, checks, table.with_suffix(".svg").read_text()))
+        svg = table.with_suffix(".svg").read_text()
+        found.append(Quality(name, session, checks, svg, history))
     return found
 
 
@@ -136,7 +205,7 @@ def _fits(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=text)
 
 
-def _run(name: str, run: Run, results: Path) -> RunReport:
+def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport:
     import pandas as pd
 
     from neuropipe import figures, tables
@@ -148,6 +217,9 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
     def read(table: str) -> pd.DataFrame:
         return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t", dtype=TEXT)
 
+    lost = {j.name for j in jobs if j.rule in ("figure", "table") and j.status != "done"}
+    warnings = tuple(f"Not made: {path.replace('/', ', ')}." for path in sorted(lost)
+                     if path.startswith(f"{name}/"))  # fmt: skip
     converged: dict[str, list[bool]] = {}
     for (estimator, _), history in sorted(found.history.items()):
         converged.setdefault(estimator, []).append(bool(history.attrs.get("converged", 1)))
@@ -162,12 +234,28 @@ def _run(name: str, run: Run, results: Path) -> RunReport:
         scores=read("scores"),
         recordings=read("recordings"),
         figures=tuple(
-            Figure(f, figures.caption(f), (results / "figure" / name / f"{f}.svg").read_text())
+            Figure(
+                f,
+                figures.caption(f),
+                (results / "figure" / name / f"{f}.svg").read_text(),
+                f"{results}/figure/{name}/{f}.svg",
+            )
             for f in figures.suiting(run.model, run.figures)
+            if f"{name}/{f}" not in lost
         ),
         tables=tuple(
             Table(t, tables.caption(t), read(t))
             for t in tables.suiting(run.model, run.tables)
-            if t != "scores"
+            if t != "scores" and f"{name}/{t}" not in lost
         ),
+        warnings=warnings,
+        sessions=_sessions(found),
     )
+
+
+def _sessions(found: RunResults) -> pd.DataFrame:
+    """Return the scores of each session, means over folds, with the session's subject."""
+    keys = ["session", "estimator", "metric"]
+    means = found.scores.groupby(keys, as_index=False)["value"].mean()
+    subjects = {s: str(r.attrs.get("subject", s)) for s, r in found.recordings.items()}
+    return means.assign(subject=means["session"].map(subjects))

@@ -14,12 +14,14 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from neuropipe.report import methods, words
+from neuropipe.report import group, methods, progress, words
 from neuropipe.report.cost import cost_tables
+from neuropipe.report.nulls import nulls
 from neuropipe.report.study import (
     RECORDING_COLUMNS,
     DataSource,
     Figure,
+    Job,
     Quality,
     RunReport,
     Skipped,
@@ -30,6 +32,7 @@ from neuropipe.report.study import (
 __all__ = [
     "DataSource",
     "Figure",
+    "Job",
     "Quality",
     "RunReport",
     "Skipped",
@@ -94,11 +97,18 @@ def _environment() -> Environment:
         "svg_width": _svg_width_px,
         "svg_uri": lambda svg: _data_uri("image/svg+xml", svg),
         "tsv_uri": _tsv_uri,
-        "bibtex_uri": lambda text: _data_uri("text/plain;charset=utf-8", text),
+        "text_uri": lambda text: _data_uri("text/plain;charset=utf-8", text),
     }
     environment.globals |= {
         "SHOWN_ROWS": SHOWN_ROWS,
         "cost_tables": cost_tables,
+        "overview": group.overview,
+        "by_subject": group.by_subject,
+        "nulls": nulls,
+        "jobs_table": progress.jobs_table,
+        "jobs_sentence": progress.jobs_sentence,
+        "history_table": progress.history_table,
+        "facts": progress.facts,
         "score_tables": words.score_tables,
         "verdict": words.verdict,
         "convergence": words.convergence,

@@ -11,11 +11,12 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: its name, its caption, and the text of the SVG."""
+    """A drawn figure: its name, its caption, the text of the SVG, and its place in the results."""
 
     name: str
     caption: str
     svg: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,33 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One job of the study: what became of it, and what it took.
+
+    Attributes
+    ----------
+    rule, name : str
+        Of the job, such as ``ingest`` and ``mouse/s1``.
+    owner : str
+        Recording (``data set/session``) or run that it belongs to.
+    status : str
+        ``done``, ``skipped``, ``failed`` or ``not begun``.
+    seconds, memory_mb : float
+        Measured, NaN where nobody did.
+    note : str
+        Why it was skipped, or the last words of the log of one that failed.
+    """
+
+    rule: str
+    name: str
+    owner: str
+    status: str
+    seconds: float = float("nan")
+    memory_mb: float = float("nan")
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A data set, session or run that the study left out, and why in one line."""
 
@@ -86,6 +114,10 @@ class RunReport:
         In the order in which they are shown; the table ``scores`` is shown from `scores`.
     warnings : tuple of str
         What else a reader must know, a sentence each.
+    sessions : DataFrame
+        Columns session, subject, estimator, metric, value: means over folds.
+    trust : Table, optional
+        What the model recovers of planted truth at the size of these recordings.
     """
 
     run: str
@@ -100,16 +132,22 @@ class RunReport:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     warnings: tuple[str, ...] = ()
+    sessions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trust: Table | None = None
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Checks of one recording: a row each with `verdict` and `reason`, and their figure."""
+    """Checks of one recording: a row each with `verdict` and `reason`, and their figure.
+
+    `history` holds what was done to it, in order: name, parameters and version of each step.
+    """
 
     dataset: str
     session: str
     checks: pd.DataFrame
     svg: str
+    history: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -145,6 +183,10 @@ class StudyReport:
         Further entries for the references.
     fits : DataFrame
         A row a fit: what went in, what it took, its scores; empty where nobody counted.
+    jobs : tuple of Job
+        What became of each job.
+    config : str
+        The whole configuration as YAML, defaults included.
     """
 
     title: str
@@ -157,6 +199,8 @@ class StudyReport:
     command: str = ""
     bibtex: tuple[str, ...] = ()
     fits: pd.DataFrame = field(default_factory=pd.DataFrame)
+    jobs: tuple[Job, ...] = ()
+    config: str = ""
 
 
 RECORDING_COLUMNS = (

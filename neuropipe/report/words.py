@@ -19,6 +19,13 @@ FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
 MOST_ITEMS = 6
+MANY_DIGITS = 1e7  # from here on a number is written with its power of ten
+ENDINGS = {
+    "won": "the model won",
+    "lost": "the model lost",
+    "unclear": "the interval includes zero, so neither clearly won",
+    "no interval": "too few folds for an interval",
+}
 
 
 NAMES = {
@@ -94,7 +101,8 @@ def number(value: object) -> str:
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return "–"
-        return f"{value:.4g}".replace("-", "−")
+        text = f"{value:.0f}" if 1e4 <= abs(value) < MANY_DIGITS else f"{value:.4g}"
+        return text.replace("-", "−")
     return "–" if value is None else str(value)
 
 
@@ -102,7 +110,8 @@ def _plural(count: int, thing: str) -> str:
     return f"{count} {thing}" + ("" if count == 1 else "s")
 
 
-def _main_scores(run: RunReport) -> pd.DataFrame:
+def main_scores(run: RunReport) -> pd.DataFrame:
+    """Return the rows of the score that the report speaks of, by role."""
     metrics = list(run.scores["metric"])
     metric = next((name for name in (*PREFERRED_METRICS, *metrics) if name in metrics), None)
     return run.scores[run.scores["metric"] == metric].set_index("role")
@@ -114,7 +123,7 @@ def _interval(row: pd.Series, low: str, high: str) -> str:
     return f" (95% interval {number(row[low])} to {number(row[high])})"
 
 
-def _amount(value: float, row: pd.Series) -> str:
+def amount(value: float, row: pd.Series) -> str:
     """Return a score with its units; a pure number with what it is."""
     metric, units = str(row["metric"]), str(row["units"])
     if units == "1":
@@ -154,13 +163,13 @@ def _with_interval(rows: pd.DataFrame, mean: str, low: str, high: str) -> list[s
 
 def verdict(run: RunReport) -> str:
     """Return who predicted the held-out data best, by how much, and how sure that is."""
-    scores = _main_scores(run)
-    model, where = spoken(run.model), f"run {run.run} on {run.dataset}"
+    scores = main_scores(run)
+    model = f"On {run.dataset}, {spoken(run.model)}"
     if "model" not in scores.index:
-        return f"In {where}, {model} has no finite held-out score."
+        return f"{model} has no finite held-out score."
     own = scores.loc["model"]
     reached = (
-        f"In {where}, {model} reached {_amount(own['mean'], own)}"
+        f"{model} reached {amount(own['mean'], own)}"
         f"{_interval(own, 'ci_low', 'ci_high')} on held-out data"
     )
     if "best baseline" not in scores.index:
@@ -171,18 +180,33 @@ def verdict(run: RunReport) -> str:
     )
     if not np.isfinite(gain):
         return f"{reached}; it shares no fold with its baselines."
-    amount = _amount(abs(gain), best)
+    by = amount(abs(gain), best)
     baseline = f"the best baseline, {spoken(str(best['estimator']))}"
-    sure = np.isfinite(low) and (low > 0 or high < 0)
     direction = "more" if gain > 0 else "less"
-    sentence = f"{reached}, {amount} {direction} than {baseline}"
+    sentence = f"{reached}, {by} {direction} than {baseline}"
     if np.isfinite(low):
         sentence += f" (paired difference {number(low)} to {number(high)})"
-    if sure:
-        return sentence + (": the model won." if gain > 0 else ": the model lost.")
-    if np.isfinite(low):
-        return sentence + ": the interval includes zero, so neither clearly won."
-    return sentence + ": too few folds for an interval."
+    return f"{sentence}: {ENDINGS[outcome(run)]}."
+
+
+def outcome(run: RunReport) -> str:
+    """Return in a word how the model stands beside its best baseline."""
+    scores = main_scores(run)
+    if "model" not in scores.index:
+        return "no score"
+    if "best baseline" not in scores.index:
+        return "no baseline"
+    gain, low, high = (
+        float(scores.loc["best baseline"][c])
+        for c in ("model_minus_estimator", "difference_ci_low", "difference_ci_high")
+    )
+    if not np.isfinite(gain):
+        return "no baseline"
+    if not np.isfinite(low):
+        return "no interval"
+    if low > 0 or high < 0:
+        return "won" if gain > 0 else "lost"
+    return "unclear"
 
 
 def convergence(run: RunReport) -> str:
@@ -196,7 +220,7 @@ def convergence(run: RunReport) -> str:
 
 
 def summary(study: StudyReport) -> str:
-    """Return the study in one paragraph."""
+    """Return the study in a few sentences; each run has its own."""
     sentences = [
         f"This study analysed {_plural(len(study.recordings), 'recording')} in "
         f"{_plural(len(study.runs), 'run')}."
@@ -205,8 +229,16 @@ def summary(study: StudyReport) -> str:
         found = [item.verdict for item in study.quality]
         counts = ", ".join(f"{found.count(v)} {v}" for v in ("PASS", "WARN", "FAIL") if v in found)
         sentences.append(f"Quality of the recordings: {counts}.")
-    for run in study.runs:
-        sentences += [verdict(run), convergence(run)]
+    if study.runs:
+        words = [outcome(run) for run in study.runs]
+        told = {
+            "won": "the model predicted held-out data better than every baseline in",
+            "lost": "a baseline predicted them better in",
+            "unclear": "neither was clearly better in",
+        }
+        counts = "; ".join(f"{said} {words.count(w)}" for w, said in told.items() if w in words)
+        if counts:
+            sentences.append(f"Of {_plural(len(words), 'run')}, {counts}.")
     if study.skipped:
         left_out = "; ".join(f"{s.name} ({s.reason.rstrip('.')})" for s in study.skipped)
         sentences.append(f"Left out: {left_out}.")
@@ -261,7 +293,7 @@ def warnings(run: RunReport) -> list[str]:
 
 
 def _warnings_of_scores(run: RunReport) -> list[str]:
-    scores = _main_scores(run)
+    scores = main_scores(run)
     if "model" not in scores.index:
         return [f"No score: {spoken(run.model)} has no finite held-out score."]
     out = []

@@ -1,0 +1,81 @@
+"""What chance alone would reach, in plain words, from the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from neuropipe.report.study import RunReport
+from neuropipe.report.words import number, spoken
+
+
+def nulls(run: RunReport) -> list[str]:
+    """Return a sentence for each comparison with chance that the run's tables hold."""
+    frames = {table.name: table.frame for table in run.tables if len(table.frame)}
+    return [said for name, tell in TOLD.items() if name in frames for said in tell(frames[name])]
+
+
+def _p(values: pd.Series) -> str:
+    """Return p-values as one: the largest, for it is what all of them keep to."""
+    largest = float(values.max())
+    return f"p {number(largest)}" if len(values) == 1 else f"p at most {number(largest)}"
+
+
+def _shifted(frame: pd.DataFrame) -> list[str]:
+    """Traces against traces shifted in time, each neuron by its own lag."""
+    own = frame[frame["traces"] == "recorded"]
+    shifted = frame[frame["traces"] != "recorded"]
+    p_values = own["p_value"].dropna()
+    if not len(shifted) or not len(p_values):
+        return []
+    n = int(shifted.groupby("fold")["traces"].nunique().max())
+    most, least = shifted["explained_variance"].max(), own["explained_variance"].min()
+    return [
+        f"Traces shifted against each other reached {number(float(most))} of explained variance at "
+        f"most, the recorded ones {number(float(least))} or more ({_p(p_values)} in each fold; {n} "
+        f"shifts can show no less than {number(1 / (n + 1))})."
+    ]
+
+
+def _decoded(frame: pd.DataFrame) -> list[str]:
+    """Decoded behaviour against behaviour shifted in time."""
+    out = []
+    for name, rows in frame.groupby("estimator", sort=False):
+        out.append(
+            f"{spoken(str(name))} decoded behaviour with r {number(float(rows['r'].mean()))}; 5% "
+            f"of circular shifts reach {number(float(rows['r_by_chance'].mean()))} "
+            f"({_p(rows['p_value'])})."
+        )
+    return out
+
+
+def _classes(frame: pd.DataFrame) -> list[str]:
+    """Decoded classes against the most frequent one."""
+    rows = frame[frame["fold"].astype(str) == "all"]
+    rows = rows if len(rows) else frame
+    accuracy, chance = float(rows["accuracy"].mean()), float(rows["chance"].mean())
+    return [
+        f"Guessing the most frequent class would be right in {number(100 * chance)}% of trials, "
+        f"the model was in {number(100 * accuracy)}% ({_p(rows['p_value'])})."
+    ]
+
+
+def _identified(frame: pd.DataFrame) -> list[str]:
+    """Identified images against a draw from the pool."""
+    out = []
+    for metric, rows in frame.groupby("metric", sort=False):
+        above = int((rows["ci_low"] > rows["chance"]).sum())
+        out.append(
+            f"By chance {spoken(str(metric))} would be {number(float(rows['chance'].mean()))}; "
+            f"{above} of {len(rows)} subjects are above it with their whole interval."
+        )
+    return out
+
+
+TOLD: dict[str, Callable[[pd.DataFrame], list[str]]] = {
+    "null_test": _shifted,
+    "behavior_decoding": _decoded,
+    "class_decoding": _classes,
+    "identification": _identified,
+}
