@@ -101,7 +101,8 @@ def number(value: object) -> str:
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return "–"
-        text = f"{value:.0f}" if 1e4 <= abs(value) < MANY_DIGITS else f"{value:.4g}"
+        size = abs(float(value))
+        text = f"{value:.0f}" if 1e4 <= size < MANY_DIGITS else f"{value:.4g}"
         return text.replace("-", "−")
     return "–" if value is None else str(value)
 
