@@ -19,17 +19,27 @@ import xarray as xr
 
 from neuropipe import __version__
 from neuropipe.errors import ConfigError, ReaderError, SchemaError
+from neuropipe.io.pictures import write_pictures
 from neuropipe.io.sidecars_write import write_events, write_json, write_table
 from neuropipe.io.store import layout
 from neuropipe.schema import Recording, validate
 
 BIDS_VERSION = "1.10.0"
+PICTURES = "stimulus/pictures"
 DESCRIPTION = "dataset_description.json"
 MADE_BY = {"Name": "neuropipe", "Version": __version__}
 # Years before 1925 say that a date is not the true one.
 EPOCH = "1910-01-01T00:00:00"
 KNOWN = {
-    "bold": ("bold", "confounds", "embedding", "text_embedding", "intervals/events", "runs"),
+    "bold": (
+        "bold",
+        "confounds",
+        "embedding",
+        "text_embedding",
+        PICTURES,
+        "intervals/events",
+        "runs",
+    ),
     "ieeg": ("ieeg", "behavior", "embedding", "intervals/events", "runs"),
 }
 FORMATS = ("brainvision", "edf")
@@ -89,7 +99,8 @@ def write_bids(
     Notes
     -----
     The brain mask (which voxels there are) and the confounds stand in ``derivatives/neuropipe``,
-    embeddings in ``stimuli/embedding.h5`` and ``stimuli/text_embedding.h5``. Runs without a gap
+    embeddings in ``stimuli/embedding.h5`` and ``stimuli/text_embedding.h5``, node
+    ``stimulus/pictures`` in the folder ``stimuli/pictures``. Runs without a gap
     between them get no acq_time. A contact whose type is not known is written as SEEG, for BIDS
     wants a type.
     """
@@ -215,6 +226,8 @@ def _write_tree(
         if name in recording.children:
             node = recording[name].to_dataset()
             files.append(write_embedding(node, root / "stimuli" / f"{name}.h5"))
+    if "stimulus" in recording.children:
+        files += write_pictures(recording[PICTURES].to_dataset(), root / "stimuli" / "pictures")
     acquired = _acquired(recording, pieces)
     names = [file.relative_to(home).as_posix() for file in main]
     scans = home / f"{prefix}_scans.tsv"

@@ -19,6 +19,7 @@ from neuropipe.io.confounds import node_of, read_confounds
 from neuropipe.io.embedding import read_embedding
 from neuropipe.io.manifest import sha256_of_files
 from neuropipe.io.nifti import Volumes
+from neuropipe.io.pictures import read_pictures
 from neuropipe.io.runs import Run, joined, starts
 from neuropipe.io.sidecars import events
 from neuropipe.schema import SCHEMA_VERSION, Recording
@@ -46,6 +47,7 @@ def read(
     echo: int = 0,
     embedding: str = "",
     text_embedding: str = "",
+    pictures: str = "",
 ) -> Recording:
     """Read the BOLD runs of one session as a lazy recording.
 
@@ -69,12 +71,15 @@ def read(
     embedding : file of the stimuli's features, relative to the data set's root; see
         `neuropipe.io.embedding`
     text_embedding : the same of the features of their captions
+    pictures : folder of the stimuli's pictures, relative to the data set's root; see
+        `neuropipe.io.pictures`
 
     Returns
     -------
     DataTree
-        Nodes bold and runs; confounds, intervals/events, embedding and text_embedding where there
-        are any. NaN voxels and voxels without variance are kept: `select_voxels` leaves them out.
+        Nodes bold and runs; confounds, intervals/events, embedding, text_embedding and
+        stimulus/pictures where there are any. NaN voxels and voxels without variance are kept:
+        `select_voxels` leaves them out.
 
     Raises
     ------
@@ -132,11 +137,13 @@ def read(
     for name, option in (("embedding", embedding), ("text_embedding", text_embedding)):
         if option:
             built[name] = read_embedding(_option_file(option, name, files))
+    if pictures:
+        built["stimulus/pictures"] = read_pictures(_option_file(pictures, "pictures", files))
     recording = xr.DataTree.from_dict({f"/{name}": node for name, node in built.items()})
     parameters = {
         "mask": Path(mask).name, "resample_mask": resample_mask, "drop_volumes": drop_volumes,
         "repetition_time_s": repetition_time_s, "echo": echo, "embedding": Path(embedding).name,
-        "text_embedding": Path(text_embedding).name,
+        "text_embedding": Path(text_embedding).name, "pictures": Path(pictures).name,
     }  # fmt: skip
     history = [{"name": "read_bold", "parameters": parameters, "version": __version__}]
     recording.attrs = {
@@ -281,10 +288,12 @@ def _option_file(name: str, option: str, files: bids.Session) -> Path:
     root = bids.root_of(files.recordings[0]) or files.recordings[0].parent
     beside = [one for one in files.companions if one.name == name]
     places = [*beside, root / name, Path(name).absolute()]
-    found = next((one for one in places if one.is_file()), None)
+    kind = "folder" if option == "pictures" else "file"
+    there = Path.is_dir if kind == "folder" else Path.is_file
+    found = next((one for one in places if there(one)), None)
     if found is None:
         raise ReaderError(
-            f"{root / name}: found no file, expected what option {option} names; check it"
+            f"{root / name}: found no {kind}, expected what option {option} names; check it"
         )
     return found
 

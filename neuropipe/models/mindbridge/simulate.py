@@ -7,18 +7,18 @@ follow. Each subject's voxels read these channels, smoothly in space and in a la
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from neuropipe.models.mindbridge.scanner import draw_motion, draw_noise
 from neuropipe.runtime import generator
 from neuropipe.schema import SCHEMA_VERSION, Recording
 
 VOXELS = (480, 430, 390)  # a thirty-third of those of NSD's subjects 1, 2, 5
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-HEAD_RADIUS_MM = 50.0  # Power et al. (2012)
 HRF_STEP_S = 0.05
 HRF_LENGTH_S = 32.0
 
@@ -28,6 +28,11 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    stimuli: Literal["planted", "photographs"] = Field(
+        "planted",
+        description="Image and text codes of latents, or real features of crops of photographs and "
+        "of their captions, whose leading components the latents are (extra `encoders`).",
+    )
     subject: int = Field(1, ge=1, description="Whose brain; the world depends on the seed alone.")
     n_voxels: int | None = Field(
         None, ge=1, description="None: 480, 430, 390 for subjects 1, 2, 3, then again."
@@ -142,40 +147,6 @@ def design(volume_time: np.ndarray, onset: np.ndarray, duration_s: float) -> np.
     return np.interp(volume_time[:, None] - onset, t, shape, left=0, right=0)
 
 
-class Motion(NamedTuple):
-    """Head motion of one run: (time, 6) mm and rad, and (time,) displacement, NaN at first."""
-
-    parameters: np.ndarray
-    displacement: np.ndarray
-
-
-def draw_motion(n_volumes: int, n_spikes: int, rng: np.random.Generator) -> Motion:
-    """Draw a slow walk of the head with sudden movements that partly stay."""
-    steps = rng.normal(size=(n_volumes, 6)) * [*[0.01] * 3, *[0.0001] * 3]
-    spikes = rng.choice(np.arange(1, n_volumes), min(n_spikes, n_volumes - 1), replace=False)
-    steps[spikes] += rng.choice([-1, 1], size=(len(spikes), 6)) * [*[0.25] * 3, *[0.004] * 3]
-    moved = steps.cumsum(0)
-    moved -= moved[0]
-    arc = np.abs(np.diff(moved, axis=0)) * [1, 1, 1, *[HEAD_RADIUS_MM] * 3]
-    return Motion(moved, np.concatenate([[np.nan], arc.sum(1)]))
-
-
-def draw_noise(plan: Plan, motion: Motion, n_voxels: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw (time, voxel) percent: autoregressive noise, cosines above 128 s, motion."""
-    n = len(motion.parameters)
-    noise = rng.normal(size=(n, n_voxels))
-    keep = math.sqrt(1 - plan.noise_memory**2)
-    for t in range(1, n):
-        noise[t] = plan.noise_memory * noise[t - 1] + keep * noise[t]
-    n_slow = int(2 * n * plan.repetition_time_s / 128)
-    phase = np.pi * (np.arange(n) + 0.5)[:, None] / n
-    slow = np.cos(phase * np.arange(1, n_slow + 1)) @ rng.normal(size=(n_slow, n_voxels))
-    slow *= plan.drift_percent / math.sqrt(max(n_slow, 1) / 2)
-    shift = motion.parameters * [1, 1, 1, *[180 / np.pi] * 3]
-    moved = shift @ rng.normal(size=(6, n_voxels)) * plan.motion_percent
-    return plan.noise_percent * noise + slow + moved
-
-
 def draw_betas(
     plan: Plan, place_mm: np.ndarray, world: World, z: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -201,6 +172,35 @@ def draw_betas(
     return signal, signal + plan.beta_percent * gain * trial
 
 
+def draw_stimuli(
+    plan: Plan, world: World, rng: np.random.Generator, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray | None]:
+    """Return what a subject sees.
+
+    Returns
+    -------
+    z : (stimulus, latent)
+    codes : mapping of image and text to (stimulus, feature)
+    about : mapping of ``stimulus`` and more columns to (stimulus,) names
+    pictures : (stimulus, y, x, color) or None
+    """
+    if plan.stimuli == "photographs":
+        from neuropipe.models.mindbridge.photographs import shown
+
+        found = shown(plan.subject, plan.n_own, plan.n_shared, plan.n_latent, seed)
+        return (
+            found.latent,
+            {"image": found.image, "text": found.text},
+            found.about(),
+            found.picture,
+        )
+    z = np.concatenate([world.shared_latent, rng.normal(size=(plan.n_own, plan.n_latent))])
+    names = [f"shared{i + 1:04d}" for i in range(plan.n_shared)]
+    names += [f"own{plan.subject}{i + 1:05d}" for i in range(plan.n_own)]
+    codes = {"image": world.image_code(z), "text": world.text_code(z)}
+    return z, codes, {"stimulus": np.array(names, dtype=object)}, None
+
+
 def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
     """Draw one subject's session.
 
@@ -218,6 +218,8 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
         Nodes `bold` (1, as scanned), `confounds` (six motion parameters and
         framewise_displacement), `intervals/events` with the image in column ``stimulus``,
         `embedding` and `text_embedding` (image and text codes, tokens side by side) and `runs`.
+        Of photographs, events have the columns ``tile`` and ``photograph`` that a stimulus was cut
+        from, and node `stimulus/pictures` shows it.
     truth : Dataset
         ``beta`` and ``driven (trial, voxel)`` % of baseline, with and without the trial's own
         noise; ``baseline (voxel)``; ``image_code`` and ``text_code (stimulus, feature)``;
@@ -238,12 +240,8 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
     affine[:3, 3] = -plan.voxel_mm * (np.array(shape) - 1) / 2 + [0, -60, 0]
     place = index @ affine[:3, :3].T + affine[:3, 3]
 
-    z = np.concatenate([world.shared_latent, rng.normal(size=(plan.n_own, plan.n_latent))])
-    stimulus = np.array(
-        [f"shared{i + 1:04d}" for i in range(plan.n_shared)]
-        + [f"own{plan.subject}{i + 1:05d}" for i in range(plan.n_own)],
-        dtype=object,
-    )
+    z, codes, about, pictures = draw_stimuli(plan, world, rng, seed)
+    stimulus = about.pop("stimulus")
     shown = np.concatenate(
         [np.tile(np.arange(plan.n_shared), plan.n_repetitions), np.arange(plan.n_shared, len(z))]
     )
@@ -272,7 +270,6 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
          for at, p in zip(run_start, parts, strict=False)]
     )  # fmt: skip
     time = ("time", clock, {"units": "s"})
-    code = world.image_code(z)
     voxel = {
         a: ("voxel", index[:, d].astype(np.int32), {"units": "1"}) for d, a in enumerate("ijk")
     }
@@ -318,17 +315,24 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
                 "trial_type": ("interval", np.full(len(shown), "image", object), {"units": ""}),
                 "stimulus": ("interval", stimulus[shown], {"units": ""}),
                 "run_label": ("interval", np.array(labels, dtype=object), {"units": ""}),
+                **{name: ("interval", of[shown], {"units": ""}) for name, of in about.items()},
             }
         ),
         "/embedding": xr.Dataset(
-            {"embedding": (("stimulus", "feature"), code.astype(np.float32), {"units": "1"})},
+            {
+                "embedding": (
+                    ("stimulus", "feature"),
+                    codes["image"].astype(np.float32),
+                    {"units": "1"},
+                )
+            },
             {"stimulus": image},
         ),
         "/text_embedding": xr.Dataset(
             {
                 "embedding": (
                     ("stimulus", "feature"),
-                    world.text_code(z).astype(np.float32),
+                    codes["text"].astype(np.float32),
                     {"units": "1"},
                 )
             },
@@ -343,6 +347,11 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
             attrs={"clock": "runs laid end to end"},
         ),
     }
+    if pictures is not None:
+        nodes["/stimulus/pictures"] = xr.Dataset(
+            {"frame_color": (("frame", "y", "x", "color"), pictures, {"units": "1"})},
+            {"stimulus": ("frame", stimulus, {"units": ""})},
+        )
     lag, hrf = response(plan.stimulus_s)
     truth = xr.Dataset(
         {
@@ -351,8 +360,8 @@ def simulate(plan: Plan, seed: int) -> tuple[Recording, xr.Dataset]:
             "baseline": ("voxel", baseline, {"units": "1"}),
             "stimulus_index": ("trial", shown, {"units": "1"}),
             "start_time": ("trial", onset, {"units": "s"}),
-            "image_code": (("stimulus", "image_feature"), code, {"units": "1"}),
-            "text_code": (("stimulus", "text_feature"), world.text_code(z), {"units": "1"}),
+            "image_code": (("stimulus", "image_feature"), codes["image"], {"units": "1"}),
+            "text_code": (("stimulus", "text_feature"), codes["text"], {"units": "1"}),
             "hrf": ("lag", hrf, {"units": "1"}),
         },
         {"stimulus": image, "lag": ("lag", lag, {"units": "s"}), **voxel},
