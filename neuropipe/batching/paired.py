@@ -6,6 +6,7 @@ channels and the same bins.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from neuropipe.errors import DataError
 from neuropipe.latents import column_suffixes
 from neuropipe.registry import hint
 from neuropipe.schema import Recording, validate
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,14 @@ def read_training(
     neural, signals
         As of `read_paired`.
     min_spikes : int
-        For counts: a unit with fewer in all training windows is left out.
+        For counts: a unit with fewer in all training windows is left out. A trace that never
+        changes in them is left out as well.
 
     Raises
     ------
     DataError
         If sessions are of several subjects, share no unit, differ in bins or channels, or too
-        few spikes are left.
+        few spikes are left, or no trace that changes.
     """
     if not recordings:
         raise DataError("paired: no recording to fit")
@@ -150,7 +154,7 @@ def read_training(
             )
     parts = [part.only([str(u) for u in unit]) for part in parts]
     if neural != "counts":
-        return parts
+        return _that_change(parts, neural)
     total = sum(np.nansum(block, 0) for part in parts for block in part.neural)
     kept = [u for u, n in zip(parts[0].units, np.asarray(total), strict=True) if n >= min_spikes]
     if not kept:
@@ -159,6 +163,26 @@ def read_training(
             "lower min_spikes or use more data"
         )
     return [part.only(kept) for part in parts]
+
+
+def _that_change(parts: list[Paired], neural: str) -> list[Paired]:
+    """Leave out traces that have one and the same value in all training windows."""
+    block = np.concatenate([b for part in parts for b in part.neural])
+    empty = ~np.isfinite(block).any(0)
+    filled = np.where(empty, 0.0, block)  # what has no value at all is the model's to refuse
+    low, high = np.nanmin(filled, 0), np.nanmax(filled, 0)
+    moves = empty | (high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high)))
+    if not moves.any():
+        raise DataError(
+            f"paired: none of {len(moves)} traces of {neural} changes in the training windows; "
+            "check the recording, or use more data"
+        )
+    if moves.all():
+        return parts
+    units = parts[0].units
+    still = [u for u, m in zip(units, moves, strict=True) if not m]
+    log.info("paired: units %s never change in the training windows: left out", ", ".join(still))
+    return [part.only([u for u in units if u not in still]) for part in parts]
 
 
 def channel_scaling(parts: Sequence[Paired]) -> tuple[np.ndarray, np.ndarray]:

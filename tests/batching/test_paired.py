@@ -74,6 +74,26 @@ def test_traces_and_no_behaviour():
     assert p.bin_width_s == pytest.approx(0.25)
 
 
+def test_traces_that_never_change_in_training_are_left_out():
+    time = ("time", np.arange(8) / 4, {"units": "s"})
+    trace = np.stack([np.arange(8.0), np.repeat([3.0, 4.0], 4), np.full(8, 2.0)], 1)
+    trace[1, 2] = np.nan
+    node = xr.Dataset(
+        {"dff": (("time", "roi"), trace, ONE)}, {"time": time, "roi": ("roi", list("abc"), ONE)}
+    )
+    recording = xr.DataTree.from_dict({
+        "/": xr.Dataset(attrs={"session": "s", "subject": "m"}), "/calcium/cells": node,
+    })  # fmt: skip
+    early = attach_windows(recording, [[-0.1, 0.9]])
+    assert read_training([early], neural="calcium/cells")[0].units == ("a",)
+    whole = read_training([recording], neural="calcium/cells")[0]
+    assert whole.units == ("a", "b")
+    node["dff"] = node["dff"] * 0
+    still = xr.DataTree.from_dict({"/": recording.to_dataset(), "/calcium/cells": node})
+    with pytest.raises(DataError, match="none of 3 traces of calcium/cells changes"):
+        read_training([still], neural="calcium/cells")
+
+
 def test_units_of_several_sessions_are_those_with_training_spikes():
     counts = busy(N)
     counts[50:, 1] += 1
