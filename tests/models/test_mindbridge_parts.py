@@ -56,6 +56,17 @@ def test_soft_clip_and_mse_are_the_plain_formulas_and_so_are_their_gradients(tem
     torch.testing.assert_close(single.double(), expected.detach(), rtol=1e-5, atol=1e-5)
 
 
+def test_cosines_are_not_rounded_in_mixed_precision():
+    weight, t = drawn(9, 9, dtype=torch.float32), unit(drawn(6, 9, seed=1)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        p = t @ weight  # as a head would give it
+        found = losses.soft_clip(*losses.cosines(p, t), 0.005)
+    assert p.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    expected = looped_clip(p.double(), t.double(), 0.005)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_mixco_is_the_weighted_sum_of_two_hard_losses():
     p, t = drawn(5, 7), unit(drawn(5, 7, seed=1))
     weight = torch.tensor([1.0, 0.3, 0.6, 1.0, 0.9], dtype=torch.float64)
