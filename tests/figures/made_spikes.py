@@ -17,6 +17,7 @@ SPIKE_RUNS = {
     "one unit": {"n_units": 1, "truth": False},
     "no connectivity": {"connected": False},
     "p of refits": {"refitted": True},
+    "few labels": {"few_shot": True},
 }
 ONE = {"units": "1"}
 
@@ -29,6 +30,7 @@ def made_spikes_run(
     connected: bool = True,
     refitted: bool = False,
     truth: bool = True,
+    few_shot: bool = False,
 ) -> RunResults:
     """Return a run whose rates are the planted ones, with windows of five bins."""
     rng = np.random.default_rng(0)
@@ -74,12 +76,21 @@ def made_spikes_run(
             basis = np.stack([weight / 2, weight / 2], -1)
             glm = {"weight": ((*dims, "basis"), basis, ONE)}
             parameters["poisson_glm", fold] = xr.Dataset(glm, pairs)
+        if few_shot:
+            dims = ("start", "label_share")
+            r = np.array([[0.6, 0.8, 0.9], [0.4, 0.7, 0.9]]) + 0.02 * fold
+            fit["few_shot_r"] = (dims, r, ONE)
+            fit["few_shot_null_r"] = (dims, np.full((2, 3), 0.1), ONE)
         parameters[MODEL, fold] = xr.Dataset(fit, pairs, {"n_parameters": 1234})
+        if few_shot:
+            parameters[MODEL, fold] = parameters[MODEL, fold].assign_coords(
+                start=["pretrained", "from scratch"], label_share=[0.01, 0.1, 1.0]
+            )
         course = 4 * np.exp(-np.arange(6) / 2) + 3
         history[MODEL, fold] = xr.Dataset(
             {"objective": ("step", course, {"units": "nats/token"}),
              "validation": ("step", course + 0.2, {"units": "nats/token"})},
-            attrs={"converged": 0, "best_step": 4, "seconds": 12.5},
+            attrs={"converged": 0, "best_step": 4, "seconds": 12.5, "tokens_per_epoch": 5000},
         )  # fmt: skip
         for name, r in ((MODEL, 0.9), ("ridge_decoder", 0.8)) if decoded else ():
             for metric, value in (("decoding_r", r), ("decoding_null_r", 0.1),

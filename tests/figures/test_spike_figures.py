@@ -55,6 +55,16 @@ def test_labels_of_spikes_carry_units(name, expected, runs):
         assert label in text
 
 
+def test_few_labels_are_drawn_beside_chance(runs):
+    figure = resolve("few_shot_curves")(runs["few labels"])
+    [axes] = figure.axes
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["pretrained", "from scratch"]
+    lines = [line.get_ydata() for line in axes.lines]
+    np.testing.assert_allclose(lines[0], [0.61, 0.81, 0.91])  # mean of two folds
+    np.testing.assert_allclose(lines[-1], 0.1)
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "10", "100"]
+
+
 def test_held_out_bins_are_those_of_the_recording(runs):
     run = runs["full"]
     held = held_out(run, "predicted_rate")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from made_spikes import MODEL, SPIKE_RUNS, made_spikes_run
+from scipy.stats import bernoulli, poisson
 
 from neuropipe.tables import resolve, suiting
 
@@ -67,3 +68,29 @@ def test_cost_of_fits_by_hand(runs):
     assert (row["seconds"], row["epochs"], row["best_epoch"]) == (12.5, 6, 5)
     assert row["first_objective"] == pytest.approx(7.0)
     assert row["n_weights"] == 1234
+    assert row["tokens_per_second"] == pytest.approx(6 * 5000 / 12.5)
+
+
+def test_the_explained_share_is_told_by_the_process(runs):
+    run = runs["full"]
+    frame = resolve("explained_share")(run)
+    assert frame["fold"].tolist() == [0, 1]
+    time = run.estimates["a", 1]["time"].values
+    counts = run.recordings["a"]["counts"]["spike_count"].sel(time=time).values.astype(int)
+    chance = 1 - np.exp(-0.01 * run.truth["a"]["rate"].sel(time=time, method="nearest").values)
+    null = run.parameters[MODEL, 1]["rate"].values * 0.01
+    chance = np.minimum(chance, 0.9)  # as the simulator has it
+    gain = bernoulli.logpmf(counts, chance).sum() - poisson.logpmf(counts, null).sum()
+    bits = gain / counts.sum() / np.log(2)
+    assert frame["process_bits_per_spike"][1] == pytest.approx(bits, rel=1e-5)
+    assert frame["share"][1] == pytest.approx(0.5 / bits, rel=1e-5)
+    assert len(resolve("explained_share")(runs["nothing drawn nor decoded"])) == 0
+
+
+def test_few_labels_with_and_without_pretraining(runs):
+    frame = resolve("few_shot")(runs["few labels"])
+    assert frame["label_share"].tolist() == [0.01, 0.1, 1.0]
+    np.testing.assert_allclose(frame["difference"], [0.2, 0.1, 0.0], atol=1e-12)
+    np.testing.assert_allclose(frame["r_pretrained"], [0.61, 0.81, 0.91])
+    assert (frame["folds"] == 2).all()
+    assert len(resolve("few_shot")(runs["full"])) == 0

@@ -104,6 +104,12 @@ class Config(BaseModel):
         description="Share of the training data, from its start, whose behaviour is used: "
         "few-shot fine-tuning.",
     )  # fmt: skip
+    few_shot: tuple[float, ...] = Field(
+        (),
+        description="Shares of the labels, from the start: inside the training data, decoders that "
+        "begin with a trunk pretrained on spikes are compared with decoders from scratch.",
+    )
+    few_shot_steps: int = Field(120, ge=1, description="Steps that each of these decoders takes.")
     validation_share: float = Field(
         0.1, ge=0, lt=0.9,
         description="Last share of the training data that chooses the epoch; 0: the last epoch.",
@@ -185,6 +191,10 @@ class Config(BaseModel):
             )
         if self.objective == "behavior" and not self.targets:
             raise ValueError("objective: behavior needs targets")
+        if self.few_shot and (not self.targets or self.label_share < 1):
+            raise ValueError("few_shot: needs targets, and all of their labels: label_share 1")
+        if not all(0 < share <= 1 for share in self.few_shot):
+            raise ValueError(f"few_shot: found {self.few_shot}, expected shares above 0 up to 1")
         if self.trunk == "frozen" and self.pretrained is None:
             raise ValueError("trunk: frozen needs pretrained, the fit whose trunk it is")
         if self.width % self.n_heads:

@@ -18,6 +18,7 @@ from neuropipe.errors import NotFittedError
 from neuropipe.metrics import likelihood_scores
 from neuropipe.models.neuroformer.config import REVISION, Config
 from neuropipe.models.neuroformer.connectivity import edges_of, shuffled
+from neuropipe.models.neuroformer.few_shot import few_shot_curve
 from neuropipe.models.neuroformer.fitted import (
     Fitted,
     load,
@@ -29,7 +30,7 @@ from neuropipe.models.neuroformer.generation import Spikes, free_running, teache
 from neuropipe.models.neuroformer.learned import labelled
 from neuropipe.models.neuroformer.model import Network
 from neuropipe.models.neuroformer.scaling import Scaling, read_training, sizes_of
-from neuropipe.models.neuroformer.training import initialise, train
+from neuropipe.models.neuroformer.training import initialise, tokens_an_epoch, train
 from neuropipe.models.neuroformer.transfer import check_alike, freeze, take_weights, with_scales
 from neuropipe.runtime import generator, pick_device
 from neuropipe.schema import Recording, Var
@@ -95,6 +96,12 @@ class Neuroformer:
     learns: ClassVar[Mapping[str, Var]] = {
         "rate": Var(("unit",), "Hz", "f", "mean training rate"),
         "unit_embedding": Var(("unit", "feature"), "1", "f", "of the units' tokens"),
+        "few_shot_r": Var(
+            ("start", "label_share"), "1", "f", "of behaviour, after few labels", optional=True
+        ),
+        "few_shot_null_r": Var(
+            ("start", "label_share"), "1", "f", "95th percentile of shifts", optional=True
+        ),
         **_edges("connectivity", "change of log-rate for a spike of the source a bin before"),
         **_edges("attention_connectivity", "attention to the source's past spikes"),
         **_edges("perturbation_connectivity", "change of log-rate when a spike is added"),
@@ -158,7 +165,12 @@ class Neuroformer:
         edges = {r.key: edges_of(network, r, scaling, config, seed=seed) for r in rasters}
         null = self._null(rasters, seed, kept)
         self.parameters_ = labelled(network, rasters, scaling, config, edges, null)
+        if config.few_shot:
+            curve = few_shot_curve(rasters, config, seed=seed, device=where, kept=kept)
+            self.parameters_ = self.parameters_.merge(curve)
         self.history_ = history.dataset("nats/token")
+        if config.objective != "behavior":
+            self.history_.attrs["tokens_per_epoch"] = tokens_an_epoch(rasters, config)
         return self
 
     def _start(self, network: Network, scaling: Scaling, before: Fitted) -> str:

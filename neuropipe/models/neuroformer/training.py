@@ -95,10 +95,7 @@ def train(
     if config.objective == "behavior" and config.label_share < 1:
         # what has no labels is of no use, neither to learn from nor to judge by
         rasters = [split_tail(r, 1 - config.label_share, 0)[0] for r in rasters]
-    early, late = list(rasters), []
-    if config.validation_share:
-        halves = [split_tail(r, config.validation_share, config.history_bins) for r in rasters]
-        early, late = [h[0] for h in halves], [h[1] for h in halves]
+    early, late = divided(rasters, config)
     labelled = config.objective == "behavior"
     loader = Loader(early, scaling, config, device, seed=seed, labelled=labelled)
 
@@ -112,6 +109,21 @@ def train(
         network, loss, loader, settings=config.training, n_batches=loader.n_batches, seed=seed,
         stage=stage, kept=kept, validate=validate if late else None,
     )  # fmt: skip
+
+
+def divided(rasters: Sequence[Raster], config: Config) -> tuple[list[Raster], list[Raster]]:
+    """Return what is trained on, and what chooses the epoch: the last share, after a gap."""
+    if not config.validation_share:
+        return list(rasters), []
+    halves = [split_tail(r, config.validation_share, config.history_bins) for r in rasters]
+    return [h[0] for h in halves], [h[1] for h in halves]
+
+
+def tokens_an_epoch(rasters: Sequence[Raster], config: Config) -> int:
+    """Return the tokens that an epoch goes over: spikes, and an end for each window."""
+    early, _ = divided(rasters, config)
+    windows = sum(len(cut_windows(r, config.window_bins, 0)) for r in early)
+    return windows + sum(int(r.total().sum()) for r in early)
 
 
 def mean_loss(
