@@ -1,0 +1,163 @@
+"""Cost of the Neuroformer against neurons, window and history: batches, steps, drawing.
+
+Usage: python tests/scale/token_cost.py [--device cpu] [--neurons 30 300 2000] [--rate-hz 3.0]
+           [--window 5] [--history 15] [--batch 64] [--published] [--movie]
+
+A row for each combination, in the default network (``--published``: the paper's sizes and blocks):
+milliseconds to make a batch and to take a step on it, medians of a few; tokens a second that are
+drawn, for one stream and for many side by side, when every stream draws as many spikes a window
+as were recorded, the past's keys included. Units fire independently; bins are 10 ms. Times are
+those of the CPU, one core, or on the clock where the device is a card. ``--movie`` shows each
+window three frames of 30 x 100 pixels, as in the paper's lateral recording.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neuropipe.models.neuroformer.batches import Loader, make_batch
+from neuropipe.models.neuroformer.config import Config
+from neuropipe.models.neuroformer.decoding import Sampler
+from neuropipe.models.neuroformer.model import Network
+from neuropipe.models.neuroformer.scaling import read_training, sizes_of
+from neuropipe.models.neuroformer.training import initialise
+from neuropipe.runtime import generator
+
+BIN_S = 0.01
+HEADER = (
+    "neurons", "window", "history", "spikes/window", "past/window", "weights", "ms a batch",
+    "ms a step", "batch/step", "spikes/s trained", "tokens/s, one", "tokens/s, many",
+)  # fmt: skip
+
+
+def clock(device):
+    """Return seconds so far: of this process, or on the clock once a card is idle."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def recording(n_units, n_bins, rate_hz, movie):
+    """Return a session of independent units, with a movie at 20 Hz or without."""
+    rng = np.random.default_rng(0)
+    second, one = {"units": "s"}, {"units": "1"}
+    counts = (rng.random((n_bins, n_units), dtype=np.float32) < rate_hz * BIN_S).astype(np.uint16)
+    time_s = ("time", (np.arange(n_bins) + 0.5) * BIN_S, second)
+    nodes = {
+        "/": xr.Dataset(attrs={"subject": "s", "session": "made"}),
+        "/counts": xr.Dataset(
+            {"spike_count": (("time", "unit"), counts, {**one, "bin_width_s": BIN_S})},
+            {"time": time_s, "unit": ("unit", np.arange(n_units), one)},
+        ),
+    }
+    if movie:
+        onset = np.arange(0, n_bins * BIN_S, 0.05)
+        pixel = rng.random((len(onset), 30, 100), dtype=np.float32)
+        nodes["/stimulus/movie"] = xr.Dataset(
+            {"frame": (("frame", "y", "x"), pixel, one), "frame_time": ("frame", onset, second)}
+        )
+    return xr.DataTree.from_dict(nodes)
+
+
+def drawing_rate(network, raster, scaling, config, n_streams, n_spikes, device):
+    """Return tokens a second that so many streams draw."""
+    loader = Loader([raster], scaling, config, device, seed=1)
+    windows = loader._windows(raster, 0)
+    at = np.arange(n_streams) % (len(windows) // 2) + len(windows) // 2  # their past is whole
+    part = windows.take(at)
+    batch = make_batch(raster, part, scaling, config, device)
+    batch["window_size"] = torch.as_tensor(part.size).to(device)
+    sampler = Sampler(network, n_spikes + 1)
+    uniform = torch.rand(n_spikes + 1, n_streams, 2, device=device, dtype=torch.float64)
+    bins = torch.linspace(0, config.window_bins - 1, n_spikes + 1, device=device).long()
+    units = torch.zeros(n_streams, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def window():
+        sampler.open(batch)
+        for step in range(n_spikes + 1):
+            sampler(bins[step].expand(n_streams), units if step else units - 1, uniform[step])
+
+    window()
+    took = []
+    while len(took) < 2 or (sum(took) < 0.5 and len(took) < 200):
+        began = clock(device)
+        window()
+        took.append(clock(device) - began)
+    return n_streams * (n_spikes + 1) / statistics.median(took)
+
+
+def row(o, n_units, window, history, device):
+    """Measure one combination."""
+    stimulus = {"stimulus": "stimulus/movie", "n_frames": 3} if o.movie else {}
+    config = Config(
+        preset="faithful" if o.published else "default", window_bins=window, history_bins=history,
+        min_spikes=1, validation_share=0.0, training={"batch_size": o.batch}, **stimulus,
+    )  # fmt: skip
+    n_batches = o.steps + 2
+    n_bins = (n_batches * o.batch + 2) * window + history
+    rasters, scaling = read_training([recording(n_units, n_bins, o.rate_hz, o.movie)], config)
+    network = Network(config.form, sizes_of(scaling, config))
+    initialise(network, scaling, generator(0, "init"))
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    loader = Loader(rasters, scaling, config, device, seed=0)
+    batches, steps, spikes, past = [], [], [], []
+    found = iter(loader(0))
+    for _ in range(min(n_batches, loader.n_batches)):
+        began = clock(device)
+        batch = next(found)
+        made = clock(device)
+        optimizer.zero_grad(set_to_none=True)
+        network.losses(batch, "all", 1.0)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        batches.append(1e3 * (made - began))
+        steps.append(1e3 * (clock(device) - made))
+        spikes.append(len(batch["spike"]))
+        past.append(len(batch["past_unit"]) - o.batch)
+    making, step = statistics.median(batches[1:]), statistics.median(steps[1:])
+    n_spikes = max(round(statistics.mean(spikes) / o.batch), 1)
+    network.eval()
+    rates = [
+        drawing_rate(network, rasters[0], scaling, config, n, n_spikes, device)
+        for n in (1, o.streams)
+    ]
+    n_weights = sum(p.numel() for p in network.parameters())
+    return (
+        n_units, window, history, statistics.mean(spikes) / o.batch,
+        statistics.mean(past) / o.batch, n_weights, making, step, making / step,
+        1e3 * statistics.mean(spikes) / (making + step), *rates,
+    )  # fmt: skip
+
+
+def main():
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    for name, default in (("neurons", [30, 300, 2000]), ("window", [5]), ("history", [15])):
+        parser.add_argument(f"--{name}", type=int, nargs="+", default=default)
+    parser.add_argument("--rate-hz", type=float, default=3.0)
+    for name, default in (("batch", 64), ("steps", 5), ("streams", 256)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for name in ("published", "movie"):
+        parser.add_argument(f"--{name}", action="store_true")
+    o = parser.parse_args()
+    torch.set_num_threads(1)
+    sys.stdout.write("| " + " | ".join(HEADER) + " |\n| " + "--- | " * len(HEADER) + "\n")
+    for sizes in itertools.product(o.neurons, o.window, o.history):
+        values = row(o, *sizes, torch.device(o.device))
+        shown = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+        sys.stdout.write("| " + " | ".join(shown) + " |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
