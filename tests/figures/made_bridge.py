@@ -16,13 +16,13 @@ BRIDGE_RUNS = {
     "one subject": {"n_subjects": 1, "cycles": False, "curve": False, "baselines": False},
     "one fold of many subjects": {"n_subjects": 9, "n_folds": 1},
     "few stimuli": {"n_stimuli": 4, "curve": False},
-    "alone": {"cycles": False, "curve": False},
+    "alone": {"cycles": False, "curve": False, "pictures": False},
 }
 
 
 def made_bridge_run(
     *, n_subjects: int = 3, n_folds: int = 2, n_stimuli: int = 40, cycles: bool = True,
-    curve: bool = True, baselines: bool = True, noise: float = 0.6,
+    curve: bool = True, baselines: bool = True, noise: float = 0.6, pictures: bool = True,
 ) -> RunResults:  # fmt: skip
     """Return a run whose predictions are the true embeddings with noise."""
     rng = np.random.default_rng(0)
@@ -48,6 +48,14 @@ def made_bridge_run(
                 ),
             }
         )
+        if pictures:
+            frames = rng.integers(0, 255, (n_stimuli, 6, 8, 3)).astype(np.uint8)
+            recordings[name]["stimulus/pictures"] = xr.DataTree(
+                xr.Dataset(
+                    {"frame_color": (("frame", "y", "x", "color"), frames, ONE)},
+                    {"stimulus": ("frame", names, TEXT)},
+                )
+            )
         unit = code / np.linalg.norm(code, axis=1, keepdims=True)
         for fold in range(n_folds):
             at = np.arange(n_stimuli) % max(n_folds, 2) == fold

@@ -47,6 +47,7 @@ def test_same_bridges_give_same_bytes(name, full_run, tmp_path):
         ("retrieval_curves", ["of a pool of 10 stimuli", "subject p1", "chance"]),
         ("identification_by_subject", ["two-way identification (dimensionless)", "subject ridge"]),
         ("embedding_similarity", ["image shown", "brain decoded", "cosine (dimensionless)"]),
+        ("retrieved_pictures", ["subject p1", "shown", "nearest to the decoded"]),
         ("brain_cycles", ["through subject", "there and back", "r after other brains"]),
         ("adaptation_curve", ["stimuli of the new subject", "from scratch"]),
         ("voxel_importance", ["importance over the mean", "subject p2, along k"]),
@@ -62,6 +63,32 @@ def test_what_is_not_there_is_said():
     bare = made_bridge_run(cycles=False, curve=False)
     assert "takes the mode bridge" in labels_of(resolve("brain_cycles")(bare))
     assert "adaptation_trials" in labels_of(resolve("adaptation_curve")(bare))
+    blind = made_bridge_run(pictures=False)
+    assert "the reader's option `pictures`" in labels_of(resolve("retrieved_pictures")(blind))
+
+
+def test_pictures_stand_where_the_decoding_puts_them(full_run):
+    [axes, *_] = resolve("retrieved_pictures")(full_run).axes
+    board = axes.images[0].get_array()
+    [one] = [h for h in held_out(full_run) if h.subject == "p0" and h.fold == 0]
+    node = full_run.recordings["p0"]["stimulus/pictures"].to_dataset()
+    at = {str(n): i for i, n in enumerate(node["stimulus"].values)}
+    best = int(np.argsort(each(one, "two_way_image", 10), kind="stable")[-1])
+    nearest = np.argsort(-one.similarity[best], kind="stable")[:4]
+    side, cut = 6, slice(1, 7)  # the middle of 8 pixels
+    for place, row in zip((0, 2, 3, 4, 5), (best, *nearest), strict=True):
+        frame = node["frame_color"].values[at[one.label[row]]][:, cut]
+        x = place * (side + 2)
+        np.testing.assert_array_equal(board[:side, x : x + side], frame)
+    framed = sum(best_row in near for best_row, near in _rows(one))
+    assert len(axes.patches) == framed
+
+
+def _rows(one):
+    order = np.argsort(each(one, "two_way_image", 10), kind="stable")
+    for q in (1, 0.75, 0.5, 0.25, 0):
+        row = order[round(q * (len(order) - 1))]
+        yield row, np.argsort(-one.similarity[row], kind="stable")[:4].tolist()
 
 
 def test_numbers_behind_the_panels(full_run):

@@ -34,8 +34,8 @@ METRICS = ("two-way", "image top-1", "brain top-1")
 NETWORKS = {
     "default": {},
     "published": {
-        "preset": "faithful", "common_size": 819, "hidden": 256, "training": {"epochs": 15},
-        "adaptation": {"epochs": 100},
+        "preset": "faithful", "common_size": 819, "hidden": 256, "training": {"epochs": 10},
+        "adaptation": {"epochs": 60},
     },
 }  # fmt: skip
 WITHOUT = {
