@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +25,7 @@ from neuropipe.cli.provenance import Meter, provenance
 from neuropipe.errors import ConfigError
 
 log = logging.getLogger(__name__)
+GRACE_S = 100  # that processes have to keep their progress once they are told to end
 
 
 def load_estimator(name: str) -> Any:
@@ -31,6 +34,32 @@ def load_estimator(name: str) -> Any:
     from neuropipe.models import MODELS, resolve
 
     return resolve(name, {**MODELS, **BASELINES})
+
+
+def shareable(name: str) -> bool:
+    """Return whether several processes can share the fit of a model or baseline."""
+    from neuropipe.baselines import BASELINES
+    from neuropipe.models import MODELS
+
+    return {**MODELS, **BASELINES}.get(name, "").startswith("neuropipe.models.")
+
+
+def under_torchrun(processes: int) -> NoReturn:
+    """Start this command again, in this process's place, so that several processes run it.
+
+    The signals that announce a time limit reach all of them; if one fails, the others are ended.
+    """
+    given = sys.argv[1:]
+    at = next(n for n, word in enumerate(given) if word.startswith("--processes"))
+    words = given[:at] + given[at + (1 if "=" in given[at] else 2) :]
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # an advice about unused weights
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_S))
+    signals = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+             "--signals-to-handle", signals, "-m", "neuropipe.cli", *words]  # fmt: skip
+    os.execv(sys.executable, [sys.executable, *start])
 
 
 def fold_of(splits: Path, fold: int, side: str) -> dict[str, list[list[float]]]:
@@ -52,12 +81,23 @@ def fit(
     parameters: Annotated[str, typer.Option(help="JSON of the estimator's parameters.")] = "{}",
     checkpoint: Annotated[Path | None, typer.Option(help="File to resume from.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that share the fit, one a card.")
+    ] = 1,
 ) -> None:
-    """Fit on the training windows; writes OUTPUT (fit.json) and the fitted estimator beside it."""
+    """Fit on the training windows; writes OUTPUT (fit.json) and the fitted estimator beside it.
+
+    The option --processes starts it again under torchrun; what models of the paper share, the
+    other estimators do in one process. On several machines start `torchrun ... -m neuropipe.cli
+    fit ...` on each yourself.
+    """
+    if processes > 1 and shareable(estimator) and "WORLD_SIZE" not in os.environ:
+        under_torchrun(processes)
     from neuropipe.batching.windows import attach_windows
     from neuropipe.config import build, parameters_class
     from neuropipe.io.store import open_recording, write
     from neuropipe.runtime import pick_device
+    from neuropipe.training.processes import is_first, joined, n_processes
 
     folder = output.absolute().parent
     check_replaceable(folder, "provenance.json")
@@ -73,15 +113,23 @@ def fit(
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     resumed = checkpoint is not None and checkpoint.exists()
-    meter = Meter(card=pick_device(device).type == "cuda")
-    with _leaving_when_asked():
+    where = pick_device(device)
+    with joined(where), _leaving_when_asked():
+        if not is_first():  # what all say is said once
+            logging.getLogger("neuropipe").setLevel(logging.WARNING)
+        meter = Meter(card=where.type == "cuda")
         model.fit(recordings, seed=seed, device=device, checkpoint=checkpoint)
+        joint = n_processes()
+        if not is_first():
+            return
     with whole_folder(folder) as part:
         model.save(part)
         learned = write(model.parameters_, part / "parameters.zarr")
         write(model.history_, part / "history.zarr")
         inputs = {str(s.name): read_json(s.with_suffix(".json"))["content_sha256"] for s in stores}
-        made = provenance(estimator, settings, seed, inputs, meter, resumed=resumed)
+        made = provenance(
+            estimator, settings, seed, inputs, meter, resumed=resumed, processes=joint
+        )
         write_json(part / "provenance.json", made)
         write_json(
             part / output.name,
@@ -95,14 +143,17 @@ def fit(
 def _leaving_when_asked() -> Iterator[None]:
     """Let TERM and USR1, which announce a time limit, keep the progress and end the fit.
 
-    The next step of the fit writes its checkpoint; a second signal ends the process as ever.
+    The next step of the fit writes its checkpoint; a second signal ends the process as ever. Of
+    several processes each may be told by the batch system and by torchrun.
     """
     from neuropipe.training.checkpoint import STOP
+    from neuropipe.training.processes import n_processes
 
     def ask(number: int, _frame: object) -> None:
         log.warning("%s: the fit keeps its progress and ends", signal.Signals(number).name)
         STOP.set()
-        signal.signal(number, signal.SIG_DFL)
+        if n_processes() == 1:
+            signal.signal(number, signal.SIG_DFL)
 
     before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGUSR1)}
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from neuropipe.errors import Interrupted, NeuropipeError
+from neuropipe.training.processes import anyone, is_first
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ STOP = threading.Event()
 
 class Checkpoint:
     """Named stages of a fit, each with its tensors; a disk-less one when `path` is None.
+
+    Of several processes all read, the first one writes, and all end when one is asked to.
 
     Parameters
     ----------
@@ -62,7 +65,7 @@ class Checkpoint:
     def due(self) -> bool:
         """Return whether `put` would write now, so that nothing is gathered in vain."""
         late = self.path is not None and time.monotonic() - self._written > self.every_s
-        return late or STOP.is_set()
+        return anyone(late or STOP.is_set())
 
     def put(self, stage: str, state: dict[str, Any], *, done: bool = False) -> None:
         """Keep a stage; a finished one is written at once.
@@ -84,9 +87,11 @@ class Checkpoint:
             After writing, when the process has been asked to end.
         """
         self.stages[stage] = {**state, "done": done}
-        if self.path is not None and (done or self.due()):
-            self._write(self.path)
-        if STOP.is_set():
+        if (done or self.due()) and self.path is not None:
+            if is_first():
+                self._write(self.path)
+            self._written = time.monotonic()
+        if anyone(STOP.is_set()):
             raise Interrupted(
                 f"asked to end; the fit's progress is in {self.path or 'no file'}, and the same "
                 "command goes on from there"
@@ -110,4 +115,3 @@ class Checkpoint:
             ) from error
         finally:
             part.unlink(missing_ok=True)
-        self._written = time.monotonic()

@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from neuropipe.errors import NeuropipeError
+from neuropipe.training import processes
 from neuropipe.training.checkpoint import Checkpoint
 from neuropipe.training.settings import Training
 
@@ -93,6 +94,7 @@ def fit_gradient(
     kept: Checkpoint,
     validate: Callable[[], float] | None = None,
     groups: Sequence[Mapping[str, Any]] | None = None,
+    shared: bool = False,
 ) -> History:
     """Train a network in place with Adam, or go on exactly where a checkpoint stopped.
 
@@ -122,6 +124,10 @@ def fit_gradient(
     groups : sequence of mappings, optional
         Parts of the weights with ``params`` and perhaps ``lr_scale`` and ``weight_decay``. All
         weights that take a gradient otherwise.
+    shared : bool
+        Whether several processes may share a batch: `batches` and `loss` are then called inside of
+        `processes.together`, take this process's share of the examples and return its part of
+        each term. Otherwise each process does the whole work.
 
     Returns
     -------
@@ -138,15 +144,19 @@ def fit_gradient(
     Notes
     -----
     Same seed, same machine, same numbers, interrupted or not: batches are a function of the epoch,
-    random numbers of the step, and weights, moments and sums are kept.
+    random numbers of the step, and weights, moments and sums are kept. Several processes that share
+    batches come to the same numbers up to rounding, dropout apart, whose draws are each one's own.
     """
-    run = _Run(module, settings, n_batches, seed, stage, kept, groups)
-    if run.finished:
-        return run.history
+    with processes.together(shared):
+        run = _Run(module, settings, n_batches, seed, stage, kept, groups)
+        if run.finished:
+            return run.history
+        loss = processes.parallel(module, loss)
     devices = sorted({p.device.index for p in module.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         while run.epoch < settings.epochs and not run.out_of_patience():
-            run.whole_epoch(loss, batches)
+            with processes.together(shared):
+                run.whole_epoch(loss, batches)
             if validate is not None:
                 run.judge(validate)
     run.finish(judged=validate is not None)
@@ -213,19 +223,23 @@ class _Run:
     ) -> None:
         """Take the steps of an epoch that are still to take."""
         self.module.train()
-        seen = 0
+        seen, done = 0, self.step - self.epoch * self.n_batches
+        waiting: list[Batch] = []
         for number, batch in enumerate(batches(self.epoch)):
             seen = number + 1
-            if seen > self.step - self.epoch * self.n_batches:
-                self._one_step(loss, batch)
+            if seen <= done:
+                continue
+            waiting.append(batch)
+            if len(waiting) == self.settings.accumulate or seen == self.n_batches:
+                self._one_step(loss, waiting)
+                waiting = []
                 if self.kept.due():
                     self._keep()
         if seen != self.n_batches:
             raise ValueError(
                 f"{self.stage}: epoch {self.epoch} had {seen} batches, expected {self.n_batches}"
             )
-        self._check()
-        for name, total in self.sums.items():
+        for name, total in self._totals().items():
             self.history.terms.setdefault(name, []).append(float(total) / self.n_batches)
         self.sums = {}
         terms = self.history.terms
@@ -237,41 +251,48 @@ class _Run:
             )
         self.epoch += 1
 
-    def _one_step(self, loss: Callable[[Batch], Mapping[str, Tensor]], batch: Batch) -> None:
-        settings = self.settings
-        rate = _rate(self.step, self.n_batches * settings.epochs, settings)
-        rate *= 0.5**self.history.slowed
+    def _one_step(
+        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Sequence[Batch]
+    ) -> None:
+        settings, number = self.settings, len(batches)
+        per_epoch = -(-self.n_batches // settings.accumulate)
+        at = self.epoch * per_epoch + self.step % self.n_batches // settings.accumulate
+        rate = _rate(at, per_epoch * settings.epochs, settings) * 0.5**self.history.slowed
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        torch.manual_seed(_stream(self.seed, self.stage, self.step))
         self.optimizer.zero_grad(set_to_none=True)
         half = settings.precision == "bfloat16"
-        with torch.autocast(self.weights[0].device.type, torch.bfloat16, enabled=half):
-            terms = loss(batch)
-        terms["loss"].backward()
+        for batch in batches:
+            processes.seed_step(_stream(self.seed, self.stage, self.step))
+            with torch.autocast(self.weights[0].device.type, torch.bfloat16, enabled=half):
+                terms = loss(batch)
+            # parts add up to the loss, and gradients are averaged over processes
+            (terms["loss"] * (processes.count() / number)).backward()
+            for name, value in terms.items():
+                value = value.detach().double()
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.step += 1
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.weights, settings.clip_norm)
         self.optimizer.step()
-        for name, value in terms.items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.step += 1
 
-    def _check(self) -> None:
-        """Refuse a loss that is not finite before anything of it is kept."""
-        if not all(math.isfinite(float(total)) for total in self.sums.values()):
-            said = ", ".join(f"{name} {float(total):.4g}" for name, total in self.sums.items())
+    def _totals(self) -> dict[str, Tensor]:
+        """Return all processes' sums; refuse a loss that is not finite before it is kept."""
+        totals = {name: processes.reduce_sum(total) for name, total in self.sums.items()}
+        if not all(math.isfinite(float(total)) for total in totals.values()):
+            said = ", ".join(f"{name} {float(total):.4g}" for name, total in totals.items())
             raise NotFinite(
                 f"{self.stage}: the loss is not finite after step {self.step} (sums {said}); lower "
                 "learning_rate or set clip_norm, and look for extreme values in the data"
             )
+        return totals
 
     def judge(self, validate: Callable[[], float]) -> None:
         """Validate, and keep the weights that are the best so far."""
         self.module.eval()
         torch.manual_seed(_stream(self.seed, f"{self.stage}-validation", self.epoch))
         with torch.no_grad():
-            value = float(validate())
+            value = processes.first(float(validate()))
         self.history.validation.append(value)
         if self.best is None or value < min(self.history.validation[:-1]):
             self.best = _copy(self.module.state_dict())
@@ -306,14 +327,14 @@ class _Run:
         self._since = now
 
     def _keep(self) -> None:
-        self._check()
+        totals = self._totals()
         self._count_seconds()
         self.kept.put(
             self.stage,
             {
                 "module": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "history": vars(self.history), "epoch": self.epoch, "step": self.step,
-                "sums": self.sums, "best": self.best, "waited": self.waited,
+                "sums": totals, "best": self.best, "waited": self.waited,
             },
         )  # fmt: skip
         # what stays in memory must not change with the weights
@@ -331,7 +352,8 @@ class _Run:
         self.optimizer.load_state_dict(saved["optimizer"])
         where = self.weights[0].device
         self.epoch, self.step, self.waited = saved["epoch"], saved["step"], saved["waited"]
-        self.sums = {name: total.to(where) for name, total in saved["sums"].items()}
+        parts = processes.count()
+        self.sums = {name: total.to(where) / parts for name, total in saved["sums"].items()}
         self.best = saved["best"]
         log.info("%s: goes on at step %d", self.stage, self.step)
         return False

@@ -14,6 +14,9 @@ class Training(BaseModel):
 
     epochs: int = Field(ge=1, description="Passes over the training data.")
     batch_size: int = Field(ge=1, description="Samples of one step.")
+    accumulate: int = Field(
+        1, ge=1, description="Batches whose gradients are averaged for one step, to save memory."
+    )
     learning_rate: float = Field(gt=0, description="Largest step size of Adam.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of Adam's moments.")
     weight_decay: float = Field(

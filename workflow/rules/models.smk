@@ -12,6 +12,8 @@ rule fit:
     threads: 1
     resources:
         mem_mb=memory("fit"),
+        # that share a fit of the model, on one machine: as many as `gpu`, or as `threads`
+        processes=1,
     params:
         stores=lambda wildcards: stores(wildcards.run),
         settings=lambda wildcards: as_json(
@@ -25,7 +27,8 @@ rule fit:
         # in the shell's place: signals of a batch system reach the fit itself
         "exec neuropipe fit {wildcards.estimator} {params.stores:q} --splits {input.splits}"
         " --fold {wildcards.fold} --seed {params.seed} --parameters {params.settings:q}"
-        " --checkpoint {params.checkpoint} --output {output} > {log} 2>&1"
+        " --checkpoint {params.checkpoint} --processes {resources.processes}"
+        " --output {output} > {log} 2>&1"
 
 
 rule transform:

@@ -14,6 +14,7 @@ from neuropipe.batching.epochs import Voltages
 from neuropipe.models.du_in.config import Common
 from neuropipe.models.du_in.model import Sizes, shifted
 from neuropipe.runtime import generator
+from neuropipe.training.processes import share
 
 LONGEST_S = 4.0  # of a window, unless the configuration says another length: the paper's
 
@@ -208,7 +209,7 @@ def labelled(
 
 def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for number in range(per_epoch(len(order), size)):
-        yield order[number * size : (number + 1) * size]
+        yield share(order[number * size : (number + 1) * size])
 
 
 def in_turn(bank: Bank, index: Index, length: int, size: int = 64) -> Iterator[Batch]:

@@ -12,6 +12,8 @@ from neuropipe_kernels import vq_ema, vq_update
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropipe.training.processes import draw_alike, gather, part, reduce_sum
+
 ROUNDS = 10  # of k-means, as published
 
 
@@ -98,18 +100,24 @@ class Codebook(nn.Module):
         found = vq_ema(flat, self.code)
         code = self.code[found.index].view_as(point)
         if self.training:
-            self.follow(flat, found.count, found.total)
-        commitment = F.mse_loss(point, code)
+            self.follow(flat, reduce_sum(found.count), reduce_sum(found.total))
+        commitment = part(F.mse_loss(point, code), len(flat))
         out = self.back(straight_through(point, code))
         return Quantised(out, found.index.view(point.shape[:-1]), commitment, found.count)
 
     @torch.no_grad()
     def follow(self, flat: Tensor, count: Tensor, total: Tensor) -> None:
-        """Move the codes towards their tokens, and dead ones onto tokens drawn at random."""
+        """Move the codes towards their tokens, and dead ones onto tokens drawn at random.
+
+        `count` and `total` are those of all processes, `flat` this one's.
+        """
         code, size = vq_update(self.code, self.size, count, total, decay=self.decay)
         if self.revival:
             dead = size < self.revival * size.mean()
-            drawn = torch.randint(len(flat), (len(code),), device=flat.device)
+            flat = gather(flat)
+            drawn = draw_alike(
+                lambda g: torch.randint(len(flat), (len(code),), generator=g, device=flat.device)
+            )
             code = torch.where(dead[:, None], flat[drawn], code)
             # a new code has time to find tokens before it counts as dead again
             size = torch.where(dead, size.mean(), size)

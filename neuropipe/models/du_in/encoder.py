@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropipe.training.processes import BatchNorm
+
 SMALL_SD = 0.02  # of published initial weights
 
 
@@ -85,7 +87,7 @@ class PatchEncoder(nn.Module):
         n_in = n_hidden
         for n_out, kernel, stride in zip(filters, kernels, strides, strict=True):
             layers.append(nn.Conv1d(n_in, n_out, kernel, stride, kernel // 2))
-            layers.append(nn.BatchNorm1d(n_out))
+            layers.append(BatchNorm(n_out))
             if nonlinear:
                 layers.append(nn.GELU())
             n_in = n_out

@@ -22,6 +22,7 @@ from neuropipe.models.du_in.encoder import (
     draw_linear,
     positions,
 )
+from neuropipe.training.processes import draw, part, reduce_sum
 
 
 class Sizes(NamedTuple):
@@ -166,14 +167,14 @@ class UnitNet(nn.Module):
             "loss": error + weight * found.commitment,
             "reconstruction": error,
             "commitment": found.commitment,
-            "perplexity": perplexity(found.use),
+            "perplexity": part(perplexity(reduce_sum(found.use))),
         }
 
 
 def squared_error(got: Tensor, want: Tensor, present: Tensor) -> Tensor:
     """Return the mean squared error over contacts that are there."""
     error = (got.float() - want.float()).square().mean(1)
-    return (error * present).sum() / present.sum().clamp(min=1)
+    return (error * present).sum() / reduce_sum(present.sum()).clamp(min=1)
 
 
 class MaskedNet(nn.Module):
@@ -217,14 +218,16 @@ class MaskedNet(nn.Module):
             mask = draw_mask(target.shape[0], target.shape[1], x.device)
         out = self(x, subject, mask).float()
         if target.is_floating_point():
-            return {"loss": 1 - F.cosine_similarity(out, target, dim=-1).mean()}
+            apart = 1 - F.cosine_similarity(out, target, dim=-1).mean()
+            return {"loss": part(apart, len(out))}
         loss = F.cross_entropy(out.flatten(0, 1), target.flatten())
-        return {"loss": loss, "accuracy": (out.argmax(-1) == target).double().mean()}
+        right = (out.argmax(-1) == target).double().mean()
+        return {"loss": part(loss, len(out)), "accuracy": part(right, len(out))}
 
 
 def draw_mask(n: int, length: int, device: torch.device | None = None) -> Tensor:
     """Return masks (n, length) bool that hide half of the tokens of each row."""
-    order = torch.rand(n, length, device=device).argsort(1)
+    order = draw(n, lambda m, g: torch.rand(m, length, generator=g, device=device)).argsort(1)
     return order < (length + 1) // 2
 
 
@@ -279,7 +282,8 @@ class Classifier(nn.Module):
         """Return the cross-entropy of labels (B,)."""
         logits = self(x, subject).float()
         loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(-1) == y).double().mean()}
+        right = (logits.argmax(-1) == y).double().mean()
+        return {"loss": part(loss, len(y)), "accuracy": part(right, len(y))}
 
 
 def shifted(x: Tensor, by: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def fit_units(fit: Fit) -> UnitNet:
         fit.history[name] = fit_gradient(
             net, loss(quantised), fit.batches(name, batch_size), settings=settings,
             n_batches=n_batches, seed=fit.seed, stage=name, kept=fit.kept,
-            validate=validate(quantised),
+            validate=validate(quantised), shared=True,
         )  # fmt: skip
     return net
 
@@ -195,7 +195,7 @@ def fit_masked(fit: Fit, units: UnitNet) -> MaskedNet:
     fit.history["masked"] = fit_gradient(
         net, loss, fit.batches("masked", batch_size), settings=stage,
         n_batches=per_epoch(len(fit.windows), batch_size), seed=fit.seed, stage="masked",
-        kept=fit.kept, validate=lambda: masked_scores(fit, net, target)["loss"],
+        kept=fit.kept, validate=lambda: masked_scores(fit, net, target)["loss"], shared=True,
     )  # fmt: skip
     return net
 
@@ -254,7 +254,7 @@ def fit_decoder(fit: Fit, units: UnitNet | None, masked: MaskedNet | None) -> Cl
         ),
         settings=stage, n_batches=per_epoch(len(fit.trials), batch_size), seed=fit.seed,
         stage="decode", kept=fit.kept,
-        validate=judge if len(fit.judged) else None,
+        validate=judge if len(fit.judged) else None, shared=True,
     )  # fmt: skip
     return net
 

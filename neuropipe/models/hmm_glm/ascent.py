@@ -8,6 +8,8 @@ import torch
 from neuropipe_kernels import glm_ll
 from torch import Tensor
 
+from neuropipe.training.processes import reduce_sum
+
 if TYPE_CHECKING:
     from neuropipe.models.hmm_glm.model import Batch, Form, Parameters
 
@@ -42,7 +44,7 @@ def ascend(
     Parameters
     ----------
     batch : Batch
-        Training data.
+        Training data; of several processes each has sequences of its own.
     gamma : (T, R, S)
         Responsibilities, zero where nothing was observed.
     parameters : Parameters
@@ -122,6 +124,7 @@ def _evaluate(
             gw, gb = torch.autograd.grad(total, (w, b))
             value[r] += total.detach()
             grad_w[r, s], grad_b[r, s] = gw[0], gb[0]
+    value, grad_w, grad_b = (reduce_sum(x) for x in (value, grad_w, grad_b))
     precision = 1 / form.ridge_sd**2
     value = value - 0.5 * precision * weight.square().sum((1, 2, 3))
     grad_w = grad_w - precision * weight
@@ -165,7 +168,9 @@ def _preconditioner(
             gram[r, s] = weighted.T @ share.features
             first[r, s] = weighted.sum(0)
             total[r, s] = share.gamma.sum()
-            mean[r, s] = (share.gamma @ share.counts) / total[r, s].clamp_min(1e-12)
+            mean[r, s] = share.gamma @ share.counts
+    gram, first, total, mean = (reduce_sum(x) for x in (gram, first, total, mean))
+    mean = mean / total.clamp_min(1e-12)
     values, rotation = torch.linalg.eigh(gram)
     level = mean_curvature(mean, form, parameters.noise_std)  # (R, S, N)
     scale = (level[..., None] * values.clamp_min(0)[:, :, None] + precision).reciprocal()

@@ -16,6 +16,7 @@ from neuropipe_kernels import glm_ll, hmm_fb
 from torch import Tensor
 
 from neuropipe.models.hmm_glm.ascent import ascend
+from neuropipe.training.processes import reduce_sum
 
 NEGLIGIBLE = 1e-9  # responsibility below which a bin does not enter a state's M-step
 
@@ -114,7 +115,8 @@ def e_step(batch: Batch, parameters: Parameters, form: Form) -> Posterior:
     Returns
     -------
     Posterior
-        Responsibilities and expected counts under `parameters`.
+        Responsibilities and expected counts under `parameters`; counts and evidence are those of
+        all processes that share the sequences.
     """
     n_restarts, n_states = parameters.initial.shape
     n_sequences = len(batch.lengths)
@@ -128,10 +130,10 @@ def e_step(batch: Batch, parameters: Parameters, form: Form) -> Posterior:
     )
     probability = out.state_probability.unflatten(0, (n_restarts, n_sequences))
     return Posterior(
-        out.log_evidence.view(n_restarts, n_sequences).sum(1),
+        reduce_sum(out.log_evidence.view(n_restarts, n_sequences).sum(1)),
         unpad(probability.permute(1, 2, 0, 3), batch.lengths),
-        out.transition_count.view(n_restarts, n_sequences, n_states, n_states).sum(1),
-        probability[:, :, 0].double().sum(1),
+        reduce_sum(out.transition_count.view(n_restarts, n_sequences, n_states, n_states).sum(1)),
+        reduce_sum(probability[:, :, 0].double().sum(1)),
     )
 
 
@@ -184,14 +186,14 @@ def chain_update(posterior: Posterior, parameters: Parameters, form: Form) -> tu
 
 def residual_std(batch: Batch, gamma: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the Gaussian family's noise per restart and neuron, (R, N)."""
-    total = gamma.sum((0, 2))  # (R,)
+    total = reduce_sum(gamma.sum((0, 2)))  # (R,)
     out = []
     for r in range(weight.shape[0]):
         square = torch.zeros_like(batch.counts[0])
         for s in range(weight.shape[1]):
             error = batch.counts - batch.features @ weight[r, s].T - bias[r, s]
             square = square + gamma[:, r, s] @ error.square()
-        out.append((square / total[r]).clamp_min(1e-12).sqrt())
+        out.append((reduce_sum(square) / total[r]).clamp_min(1e-12).sqrt())
     return torch.stack(out)
 
 
@@ -211,7 +213,7 @@ def expectation_maximization(
     Parameters
     ----------
     batch : Batch
-        All training sequences.
+        All training sequences, or this process's share of them.
     parameters : Parameters
         Where to start.
     form : Form
@@ -233,7 +235,7 @@ def expectation_maximization(
     one sequence at a time and forget it; batch EM of the same model is the departure that closes
     most of their gap to the true parameters.
     """
-    n_bins = max(int(batch.observed.sum()), 1)
+    n_bins = max(int(reduce_sum(batch.observed.sum())), 1)
     trace = list(trace or [])
     converged = torch.zeros(parameters.weight.shape[0], dtype=torch.bool)
     while len(trace) < max_iterations:

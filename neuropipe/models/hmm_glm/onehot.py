@@ -29,6 +29,7 @@ from neuropipe.models.hmm_glm.model import (
     curvature,
     e_step,
 )
+from neuropipe.training.processes import reduce_sum
 
 CATEGORIES = ("inhibitory", "none", "excitatory")
 NONE_SD = 0.03  # t_none, spread of the weight of an absent edge
@@ -79,7 +80,7 @@ def quadratic(batch: Batch, gamma: Tensor, parameters: Parameters, form: Form) -
     size = n_features + 1
     dtype, device = torch.float64, batch.features.device
     information = torch.empty(n_states, n_neurons, size, size, dtype=dtype, device=device)
-    shift = torch.empty(n_states, n_neurons, size, dtype=dtype, device=device)
+    pull = torch.empty(n_states, n_neurons, size, dtype=dtype, device=device)
     noise = parameters.noise_std[0].double()
     for s in range(n_states):
         keep = gamma[:, s] > NEGLIGIBLE
@@ -96,9 +97,10 @@ def quadratic(batch: Batch, gamma: Tensor, parameters: Parameters, form: Form) -
         scale = share[:, None] * curvature(design @ theta.T, form, noise)
         for n in range(n_neurons):
             information[s, n] = (design * scale[:, n, None]).T @ design
-        pull = torch.cat([slope[0][0], slope[1][0, :, None]], 1)
-        shift[s] = (information[s] @ theta[..., None])[..., 0] + pull
-    return Quadratic(information, shift)
+        pull[s] = torch.cat([slope[0][0], slope[1][0, :, None]], 1)
+    information, pull = reduce_sum(information), reduce_sum(pull)
+    at = torch.cat([parameters.weight[0], parameters.bias[0, ..., None]], 2).double()
+    return Quadratic(information, (information @ at[..., None])[..., 0] + pull)
 
 
 def gaussian(
@@ -209,7 +211,8 @@ def empirical_bayes(batch: Batch, parameters: Parameters, form: Form) -> tuple[P
     Parameters
     ----------
     batch : Batch
-        All training sequences; the first N features are one per neuron (a single basis function).
+        All training sequences, or this process's share of them; the first N features are one per
+        neuron (a single basis function).
     parameters : Parameters
         The Gaussian-prior fit, one restart.
     form : Form

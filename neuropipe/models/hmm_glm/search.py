@@ -25,6 +25,7 @@ from neuropipe.models.hmm_glm.model import (
 from neuropipe.models.hmm_glm.onehot import Edges, empirical_bayes
 from neuropipe.runtime import generator
 from neuropipe.training.checkpoint import Checkpoint
+from neuropipe.training.processes import count, share, together
 
 log = logging.getLogger(__name__)
 DWELL = 50  # bins that a random start gives to one state at a time
@@ -66,7 +67,8 @@ def one_state(batch: Batch, form: Form) -> Parameters:
         noise = batch.counts[batch.observed].std(0).clamp_min(1e-6)
         start = start._replace(noise_std=noise[None])
     everything = batch.observed.to(weight.dtype)[:, None, None]
-    weight, bias = ascend(batch, everything, start, replace(form, prior_sd=None), 30)
+    keep = own_bins(batch)
+    weight, bias = ascend(own(batch), everything[keep], start, replace(form, prior_sd=None), 30)
     return start._replace(weight=weight, bias=bias)
 
 
@@ -114,7 +116,7 @@ def random_start(
         glm.weight.new_full((n_restarts, n_states), 1 / n_states),
         glm.noise_std.repeat(n_restarts, 1),
     )
-    weight, bias = ascend(batch, gamma, start, form, 3)
+    weight, bias = ascend(own(batch), gamma[own_bins(batch)], start, form, 3)
     return start._replace(weight=weight, bias=bias)
 
 
@@ -156,7 +158,7 @@ def run_em(
     name: str, batch: Batch, start: Parameters, form: Form, config: Config, checkpoint: Checkpoint,
     max_iterations: int, seconds: list[float] | None = None,
 ) -> Fit:  # fmt: skip
-    """Run or resume one stage of EM."""
+    """Run or resume one stage of EM, sequences shared by all processes."""
     device, dtype = batch.features.device, batch.features.dtype
     saved = checkpoint.get(name)
     trace: list[Tensor] = []
@@ -176,7 +178,7 @@ def run_em(
         checkpoint.put(name, kept)
 
     fit = expectation_maximization(
-        batch, start, form, max_iterations=max_iterations, tolerance=config.tolerance,
+        own(batch), start, form, max_iterations=max_iterations, tolerance=config.tolerance,
         trace=trace, report=report,
     )  # fmt: skip
     content = {
@@ -218,6 +220,14 @@ def search(
     name : str
         Prefix of the stages' names.
     """
+    with together():
+        return _search(batch, n_states, config, seed, checkpoint, name)
+
+
+def _search(
+    batch: Batch, n_states: int, config: Config, seed: int, checkpoint: Checkpoint, name: str
+) -> Outcome:
+    """Search, sequences shared by all processes; what is drawn is drawn by each alike."""
     rng = generator(seed, f"restarts-{n_states}")
     gaussian = form_of(config, "gaussian")
     part = head(batch, config.screen_bins, rng)
@@ -245,7 +255,7 @@ def search(
         )  # fmt: skip
     parameters, edges = fit.parameters, None
     if config.prior == "one_hot":
-        parameters, edges = empirical_bayes(batch, parameters, form_of(config, "none"))
+        parameters, edges = empirical_bayes(own(batch), parameters, form_of(config, "none"))
     return Outcome(parameters, fit, edges, seconds, courses)
 
 
@@ -293,6 +303,20 @@ def choose_n_states(
             log.info("n_states %d, inner fold %d: %.4f nats/bin held out", n_states, fold,
                      table[fold, column])  # fmt: skip
     return int(numbers[int(table.mean(0).argmax())]), table
+
+
+def own(batch: Batch) -> Batch:
+    """Return this process's share of a batch's sequences."""
+    return batch if count() == 1 else take(batch, share(range(len(batch.lengths))))
+
+
+def own_bins(batch: Batch) -> slice:
+    """Return the bins of this process's sequences."""
+    if count() == 1:
+        return slice(None)
+    mine = share(range(len(batch.lengths)))
+    stop = batch.lengths.cumsum(0).tolist()
+    return slice(stop[mine.start] - int(batch.lengths[mine.start]), stop[mine.stop - 1])
 
 
 def take(batch: Batch, sequences: Sequence[int] | np.ndarray) -> Batch:

@@ -14,6 +14,7 @@ from neuropipe.batching.stimuli import Codes, StimulusSource, Subject, averaged
 from neuropipe.models.mindbridge.aggregate import pool
 from neuropipe.models.mindbridge.config import Config
 from neuropipe.runtime import generator
+from neuropipe.training.processes import share
 
 
 def source_of(config: Config) -> StimulusSource:
@@ -176,12 +177,12 @@ def epoch_batches(
         batch: dict[str, Tensor] = {"epoch": torch.tensor(epoch)}
         rows = []
         for s, p in enumerate(data):
-            at = torch.as_tensor(orders[s][part], device=p.row.device)
+            at = torch.as_tensor(share(orders[s][part]), device=p.row.device)
             rows.append(p.row[at])
             if repeats == "average":
                 batch[f"x{s}"] = p.mean[at]
                 continue
-            repeat = torch.as_tensor(chosen[s][part], device=at.device) % p.number[at]
+            repeat = torch.as_tensor(share(chosen[s][part]), device=at.device) % p.number[at]
             batch[f"x{s}"] = p.trial[p.of[at, repeat]]
         row = torch.cat(rows)
         batch |= {name: value[row] for name, value in targets.value.items()}

@@ -263,7 +263,7 @@ def train(
             epoch=epoch, into=into,
         ),
         settings=training, n_batches=n, seed=seed, stage=stage, kept=kept,
-        validate=validate if test is not None else None,
+        validate=validate if test is not None else None, shared=True,
         groups=[{"params": [p for p in bridge.parameters() if p.requires_grad]}],
     )  # fmt: skip
     course = history.dataset()

@@ -11,6 +11,7 @@ from torch import Tensor
 from neuropipe.models.mindbridge.config import Config
 from neuropipe.models.mindbridge.losses import cosines, mix, mix_clip, soft_clip, unit_mse
 from neuropipe.models.mindbridge.model import Bridge
+from neuropipe.training import processes
 
 MIXED = 0.5  # share of samples that MixCo mixes, as in MindEye
 Terms = dict[str, Tensor]
@@ -32,16 +33,26 @@ def embedding_terms(
         What MixCo did to the patterns.
     part : slice
         Rows of the batch that `guess` belongs to.
+
+    Notes
+    -----
+    Of several processes that share a batch each tells the samples of all apart, and returns its
+    part.
     """
     clip = mse = torch.zeros((), device=batch["image"].device)
+    if mixed is not None:
+        weight, other = mixed
+        other = other + processes.before(len(other))
+        mixed = (processes.gather(weight), processes.gather(other))
     for name, p in guess.items():
-        pt, tt = cosines(p, batch[name][part])
+        pt, tt = cosines(processes.gather(p), processes.gather(batch[name][part]))
         clip = clip + (
             soft_clip(pt, tt, config.temperature)
             if mixed is None
             else mix_clip(pt, *mixed, config.temperature)
         )
         mse = mse + unit_mse(pt, p.shape[1])
+    clip, mse = processes.part(clip), processes.part(mse)
     total = config.clip_weight * clip + config.mse_weight * mse
     return total, {"soft_clip": clip, "unit_mse": mse}
 
@@ -70,7 +81,7 @@ def cycle_terms(
     for a, b in pairs:
         made = bridge.build(code[a], members[b])
         again = bridge.encode(made, members[b])
-        cycle = cycle + F.mse_loss(again, code[a]) / len(pairs)
+        cycle = cycle + processes.part(F.mse_loss(again, code[a]), len(again)) / len(pairs)
         if weight:
             n = len(code[0])
             noise = (x[b] - bridge.build(code[b], members[b])).detach()
@@ -117,7 +128,7 @@ def objective(
         total, terms = embedding_terms(bridge.predict(torch.cat(code)), batch, c, mixed)
         if bridge.form.builds and c.reconstruction_weight:
             back = [
-                F.mse_loss(bridge.build(h, s), one)
+                processes.part(F.mse_loss(bridge.build(h, s), one), len(one))
                 for h, one, s in zip(code, seen, members, strict=True)
             ]
             terms["reconstruction"] = torch.stack(back).mean()

@@ -17,6 +17,7 @@ from neuropipe.models.mm_gpvae.config import Config
 from neuropipe.models.mm_gpvae.model import Start
 from neuropipe.models.mm_gpvae.starts import effective_share, length_scale
 from neuropipe.runtime import generator
+from neuropipe.training.processes import share
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def shuffled(
     def batches(epoch: int) -> Iterable[Mapping[str, Tensor]]:
         order = generator(seed, f"{stream}-{epoch}").permutation(n)
         for rows in np.array_split(order, number):
-            at = torch.as_tensor(rows, device=data["n_bins"].device)
+            at = torch.as_tensor(share(rows), device=data["n_bins"].device)
             yield {name: x[at] for name, x in data.items()}
 
     return batches, number

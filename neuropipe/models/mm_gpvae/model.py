@@ -32,6 +32,7 @@ from neuropipe.models.mm_gpvae.posterior import (
     from_evidence,
     pool,
 )
+from neuropipe.training.processes import normal_like, reduce_sum
 
 
 class Start(NamedTuple):
@@ -269,7 +270,7 @@ class MMGPVAENetwork(nn.Module):
             if part.linear:
                 eta, s = part.predictor(q.mean, q.variance)
             else:
-                draw = q.mean + q.variance.clamp(min=1e-12).sqrt() * torch.randn_like(q.mean)
+                draw = q.mean + q.variance.clamp(min=1e-12).sqrt() * normal_like(q.mean)
                 eta, s = part.predictor(draw, None)
             out[name] = part.likelihood.value(data, eta, s, seen).sum()
         return out
@@ -286,7 +287,7 @@ class MMGPVAENetwork(nn.Module):
         """Return minus the bound and its terms, nats per bin."""
         q = self.infer(batch)
         terms = self.fit_terms(batch, q)
-        n_bins = batch["n_bins"].sum()
+        n_bins = reduce_sum(batch["n_bins"].sum())
         bound = -q.divergence.sum()
         for name, value in terms.items():
             bound = bound + (self.start.weight if name == "behavior" else 1.0) * value

@@ -21,6 +21,7 @@ from neuropipe.errors import DataError
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.scaling import Scaling, labels_of
 from neuropipe.runtime import generator
+from neuropipe.training.processes import share
 
 
 class Packed(TypedDict, total=False):
@@ -198,7 +199,7 @@ class Loader:
         for k in rng.permutation(len(plan)):
             n, chosen = plan[k]
             yield make_batch(
-                self.rasters[n], cut[n].take(chosen), self.scaling, self.config, self.device
+                self.rasters[n], cut[n].take(share(chosen)), self.scaling, self.config, self.device
             )
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuropipe.training.processes import gather, part, reduce_sum
+
 LEAST = -1e9  # log-probability of what cannot be; -inf would give gradients that are no numbers
 MOST_SCALE = 100.0  # of the alignment's logits
 
@@ -165,7 +167,7 @@ class BehaviorHead(nn.Module):
         else:
             known = torch.isfinite(label)
             each = torch.where(known, (out - torch.where(known, label, 0.0)).square(), 0.0)
-        return each.sum() / known.sum().clamp(min=1)
+        return each.sum() / reduce_sum(known.sum()).clamp(min=1)
 
 
 class Alignment(nn.Module):
@@ -193,9 +195,12 @@ class Alignment(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.0).log())
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Return the loss, mean over pairs of streams, of features (window, width) each."""
+        """Return the loss, mean over pairs of streams, of features (window, width) each.
+
+        Windows of all processes that share a batch are told apart from each other.
+        """
         unit = [
-            functional.normalize(p(f), dim=-1)
+            gather(functional.normalize(p(f), dim=-1))
             for p, f in zip(self.project, features, strict=True)
         ]  # fmt: skip
         scale = self.log_scale.exp().clamp(max=MOST_SCALE)
@@ -207,4 +212,4 @@ class Alignment(nn.Module):
                 total = total + functional.cross_entropy(logits, same)
                 total = total + functional.cross_entropy(logits.T, same)
                 number += 2
-        return total / number
+        return part(total / number)

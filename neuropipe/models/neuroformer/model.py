@@ -21,6 +21,7 @@ from neuropipe.models.neuroformer.heads import (
     SpikeHeads,
     end_log_probability,
 )
+from neuropipe.training.processes import part
 
 Batch = Mapping[str, Tensor]
 
@@ -197,7 +198,7 @@ class Network(nn.Module):
         -------
         dict
             ``loss``; ``spikes``, nats a token; ``alignment`` and ``behavior``, where there are
-            any.
+            any. Of several processes each returns its part.
         """
         f = self.form
         x, rows = self.current(batch)
@@ -207,8 +208,9 @@ class Network(nn.Module):
         loss = state.new_zeros(())
         if objective != "behavior":
             time, unit = self.log_probability(state, batch)
-            out["spikes"] = -(time + unit).mean()
-            loss = -(f.time_weight * time + f.unit_weight * unit).mean()
+            n = len(time)
+            out["spikes"] = part(-(time + unit).mean(), n)
+            loss = part(-(f.time_weight * time + f.unit_weight * unit).mean(), n)
             if self.alignment is not None:
                 other = [s for s in (streams.stimulus, streams.covariates) if s is not None]
                 out["alignment"] = self.alignment([rows.mean(x), *(r.mean(s) for s, r in other)])

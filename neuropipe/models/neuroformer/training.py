@@ -107,7 +107,7 @@ def train(
 
     return fit_gradient(
         network, loss, loader, settings=config.training, n_batches=loader.n_batches, seed=seed,
-        stage=stage, kept=kept, validate=validate if late else None,
+        stage=stage, kept=kept, validate=validate if late else None, shared=True,
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 Legend: K starts, L rows (one animal at one time), T times, W animals, P pairs, N units, R
 components. A row has a kind, which says which of the units it shows; a pair is observed in a row
-where both units are, and a missing entry enters no sum.
+where both units are, and a missing entry enters no sum. Of several processes each holds the rows of
+its own animals, and sums over rows are sums over processes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from neuropipe_kernels import ntf_sweep
 
 from neuropipe.models.ntf_connectome.affinity import all_pairs, energy
+from neuropipe.training.processes import count, reduce_max, reduce_sum, share
 
 # Pairs that are handled at once where each has a Gram matrix of its own.
 CHUNK = 2**14
@@ -71,7 +73,7 @@ class Entries:
     @cached_property
     def total(self) -> float:
         """Sum of squared affinities."""
-        return float(self.energy.sum())
+        return float(reduce_sum(self.energy.sum()))
 
     @cached_property
     def animal(self) -> torch.Tensor:
@@ -83,7 +85,8 @@ class Entries:
     @cached_property
     def complete(self) -> bool:
         """Whether every animal shows every unit at every time."""
-        full = len(self.time) == self.n_times * len(self.rows_of)
+        n_rows = int(reduce_sum(torch.tensor(len(self.time))))
+        full = n_rows == self.n_times * len(self.rows_of)
         return full and self.cells is None and bool(self.present.all())
 
     @cached_property
@@ -112,7 +115,7 @@ class Entries:
 
     def over_rows(self, row: torch.Tensor) -> torch.Tensor:
         """Sum X times a factor of rows (start, row, component): (start, pair, component)."""
-        return self._contract(row, "row")
+        return reduce_sum(self._contract(row, "row"))
 
     def _contract(self, factor: torch.Tensor, over: str) -> torch.Tensor:
         n_starts, n, rank = factor.shape
@@ -129,11 +132,11 @@ class Entries:
         out = row.new_zeros(len(row), self.n_times, *row.shape[2:])
         for part in self.rows_of:  # no time comes twice in an animal, so order does not matter
             out[:, self.time[part]] += row[:, part]
-        return out
+        return reduce_sum(out)
 
     def to_animal(self, row: torch.Tensor) -> torch.Tensor:
         """Sum (start, row, ...) over times: (start, animal, ...)."""
-        return torch.stack([row[:, part].sum(1) for part in self.rows_of], 1)
+        return reduce_sum(torch.stack([row[:, part].sum(1) for part in self.rows_of], 1))
 
     # Gram matrices over the observed entries
 
@@ -157,12 +160,12 @@ class Entries:
         if self.cells is not None:
             return row[..., :, None] * row[..., None, :]
         if len(self.present) == 1:
-            return (row.mT @ row)[:, None]
+            return reduce_sum((row.mT @ row)[:, None])
         out = row.new_empty(len(row), len(self.present), row.shape[2], row.shape[2])
         for kind in range(len(self.present)):
             k = row[:, self.kind == kind]
             out[:, kind] = k.mT @ k
-        return out
+        return reduce_sum(out)
 
     def gram_of_time(self, animal: torch.Tensor, of_pairs: torch.Tensor) -> torch.Tensor:
         """Return the Gram matrices that the time mode needs, (start, 1 or time, R, R)."""
@@ -195,7 +198,7 @@ class Entries:
         top = 1.0
         if how == "codes":
             peaks = [float(all_pairs(d, self.form).max()) for d in self.data.split(step)]
-            top = max(max(peaks) / 255, torch.finfo(self.data.dtype).tiny)
+            top = max(reduce_max(max(peaks)) / 255, torch.finfo(self.data.dtype).tiny)
         squares = []
         for start in range(0, len(out), step):
             made = all_pairs(self.data[start : start + step], self.form)
@@ -215,6 +218,13 @@ class Entries:
             kind=self.kind[keep], energy=self.energy[keep],
             cells=None if self.cells is None else self.cells[keep],
         )  # fmt: skip
+
+    def share(self) -> Entries:
+        """Return the rows of this process's animals; sums over rows are then over all processes."""
+        if count() == 1:
+            return self
+        own = share(range(len(self.rows_of)))
+        return self.only((self.animal >= own.start) & (self.animal < own.stop))
 
     def hidden(self, block: torch.Tensor, hide: torch.Tensor) -> Entries:
         """Return the entries without some units in some rows.

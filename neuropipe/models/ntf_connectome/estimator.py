@@ -38,6 +38,7 @@ from neuropipe.models.ntf_connectome.repeats import repeated_communities
 from neuropipe.runtime import generator, pick_device
 from neuropipe.schema import Recording, Var
 from neuropipe.training.checkpoint import Checkpoint
+from neuropipe.training.processes import together
 
 log = logging.getLogger(__name__)
 
@@ -163,9 +164,10 @@ class NTFConnectome:
             "ntf_connectome: %d neurons, %d animals, %d windows, %s", len(units), len(door.animals),
             len(found.window), where,
         )  # fmt: skip
-        rank, outcome, curve = self._choose(entries, seed, kept)
-        log.info("ntf_connectome: rank %d of %s", rank, list(config.ranks))
-        null = self._null(entries, rank, seed, kept)
+        with together():
+            rank, outcome, curve = self._choose(entries, seed, kept)
+            log.info("ntf_connectome: rank %d of %s", rank, list(config.ranks))
+            null = self._null(entries, rank, seed, kept)
         learned = Learned.of(outcome, entries, door.animals, units)
         self._learned, self._door = learned, door
         repeats = {}
@@ -246,7 +248,7 @@ class NTFConnectome:
     ) -> tuple[int, Outcome, Curve | None]:  # fmt: skip
         """Fit every rank and choose one."""
         c, ranks = self.config, self.config.ranks
-        whole = held(x, c)
+        whole = held(x.share(), c)
         outcomes = [self._solve(whole, r, f"rank-{r}", seed, kept) for r in ranks]
         if len(ranks) == 1:
             return ranks[0], outcomes[0], None
@@ -254,7 +256,7 @@ class NTFConnectome:
         scores = np.full((len(ranks), max(n_repeats, 1)), np.nan)
         for repeat in range(n_repeats):
             rng = generator(seed, f"hidden-{repeat}")
-            seen = held(hide(x, c.held_out_share, c.held_out_blocks, rng), c)
+            seen = held(hide(x, c.held_out_share, c.held_out_blocks, rng).share(), c)
             for n, r in enumerate(ranks):
                 outcome = self._solve(seen, r, f"rank-{r}-hidden-{repeat}", seed, kept)
                 scores[n, repeat] = explained_hidden(
@@ -272,7 +274,7 @@ class NTFConnectome:
         """Return the explained variance of shifted traces, as many starts as the data had."""
         found = []
         for n in range(self.config.n_shuffles):
-            moved = held(shifted(x, generator(seed, f"shuffle-{n}")), self.config)
+            moved = held(shifted(x, generator(seed, f"shuffle-{n}")).share(), self.config)
             outcome = self._solve(moved, rank, f"shuffle-{n}", seed, kept)
             found.append(1 - float(outcome.error[-1].min()) ** 2)
         return np.array(found)
