@@ -45,6 +45,7 @@ def adapted(drawn, source, numbers, config, seed):
     )
 
 
+@pytest.mark.timeout(3600)
 def test_a_new_subject_with_100_images_is_decoded_better_than_by_ridge():
     ours, ridge = [], []
     for seed in range(5):
@@ -55,31 +56,38 @@ def test_a_new_subject_with_100_images_is_decoded_better_than_by_ridge():
         ours.append(judged(model, drawn, 7, Config()))
         ridge.append(ridge_levels(drawn, 7, 100))
     ours, ridge = np.mean(ours, 0), np.mean(ridge, 0)
+    print(f"new subject: {ours.round(4)}, ridge {ridge.round(4)}")
     assert ours[0] >= ridge[0] + 0.03
     assert ours[1] >= ridge[1] + 0.05
 
 
-@pytest.mark.parametrize(("n", "seeds"), [(100, 5), (400, 3), (2000, 1)])
-def test_joint_training_is_no_worse_than_ridge_at_any_size(n, seeds):
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("n", [100, 400, 2000])
+def test_joint_training_is_no_worse_than_ridge_at_any_size(n):
     ours, ridge = [], []
-    for seed in range(seeds):
+    for seed in range(5):
         drawn = world(seed, n_train=n)
         model = fit(drawn, dict.fromkeys((1, 2, 5, 7), n), Config(), seed)
         ours.append(judged(model, drawn, 7, Config()))
         ridge.append(ridge_levels(drawn, 7, n))
-    assert np.mean(ours, 0)[0] >= np.mean(ridge, 0)[0] - 0.001
-    assert np.mean(ours, 0)[1] >= np.mean(ridge, 0)[1]
+    ours, ridge = np.mean(ours, 0), np.mean(ridge, 0)
+    print(f"n {n}: {ours.round(4)}, ridge {ridge.round(4)}")
+    assert ours[0] >= ridge[0] - 0.001
+    assert ours[1] >= ridge[1]
 
 
+@pytest.mark.timeout(3600)
 def test_the_published_network_alone_reaches_its_level():
     drawn = world(0, subjects=(7,))
     config = Config(**PUBLISHED, mode="single", training={"epochs": 60, "learning_rate": 3e-4})
     two_way, top1, back1 = judged(fit(drawn, {7: 2000}, config), drawn, 7, config)
+    print(f"published, single: {two_way:.4f} {top1:.3f} {back1:.3f}")
     assert two_way >= 0.99
     assert top1 >= 0.6
     assert back1 >= 0.85
 
 
+@pytest.mark.timeout(3600)
 def test_reset_tuning_beats_training_from_scratch():
     drawn = world(0)
     schedule = {"epochs": 15}
@@ -89,5 +97,6 @@ def test_reset_tuning_beats_training_from_scratch():
     alone = Config(**PUBLISHED, mode="single",
                    training={"epochs": 150, "learning_rate": 3e-4})  # fmt: skip
     scratch = fit(drawn, {7: 100}, alone)
-    tuned = judged(model, drawn, 7, config)
-    assert tuned[0] >= judged(scratch, drawn, 7, alone)[0] + 0.08
+    tuned, fresh = judged(model, drawn, 7, config), judged(scratch, drawn, 7, alone)
+    print(f"reset-tuning {np.round(tuned, 4)}, from scratch {np.round(fresh, 4)}")
+    assert tuned[0] >= fresh[0] + 0.08
