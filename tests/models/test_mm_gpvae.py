@@ -201,7 +201,7 @@ def test_one_modality_traces_and_other_families(planted):
     muscles = session(planted.flat["count"][:, :6], planted.flat["count"][:, 6:].astype(float))
     counted = MMGPVAE(
         behavior_likelihood="poisson", behavior_decoder="linear",
-        neural_likelihood="negative_binomial", **QUICK,
+        neural_likelihood="negative_binomial", training={**QUICK["training"], "epochs": 12},
     ).fit([trials(muscles, planted.lengths, 0, 20)], seed=0)  # fmt: skip
     found = counted.transform(trials(muscles, planted.lengths, 20, None))["behavior"].values
     assert (found > 0).all()

@@ -355,8 +355,8 @@ def test_turned_latents_predict_the_same_rates():
     net, batch = network(n_units=9), batch_of(n_units=9, n_trials=12)
     only = {name: x for name, x in batch.items() if not name.startswith("behavior")}
     with torch.no_grad():
-        net.neural.encoder[-1].bias[2:] = 0.3  # equal precisions turn without loss
-        net.neural.encoder[-1].weight[2:] = 0.0
+        net.neural.encoder.line.bias[2:] = 0.3  # equal precisions turn without loss
+        net.neural.encoder.line.weight[2:] = 0.0
         net.raw_length.fill_(math.log(6.0))
         before, _ = net.neural.predictor(net.infer(only).mean, None)
         weight = net.neural.matrix[0].clone()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropipe.models.mm_gpvae.model import MMGPVAENetwork, Modality
+from neuropipe.models.mm_gpvae.network import Straight
 
 COMPONENTS = 20  # of behaviour, at most, and half as many of their squares
 RIDGE = 1e-3  # of the features' total variance
@@ -110,10 +111,15 @@ def _turn(net: MMGPVAENetwork, turn: Tensor) -> None:
     neural = cast(Modality, net.neural)
     weight, _ = neural.matrix
     weight.copy_(weight @ torch.linalg.inv(turn).T)
-    last = cast(nn.Linear, cast(nn.Sequential, neural.encoder)[-1])
+    encoder = neural.encoder
+    if isinstance(encoder, Straight):
+        ends = [encoder.body[-1], encoder.line]
+    else:
+        ends = [cast(nn.Sequential, encoder)[-1]]
     share = turn.square() / turn.square().sum(0)
-    for mixing, rows in ((turn, slice(0, len(turn))), (share, slice(len(turn), None))):
-        last.weight[rows] = mixing.T @ last.weight[rows]
-        last.bias[rows] = mixing.T @ last.bias[rows]
+    for last in cast(list[nn.Linear], ends):
+        for mixing, rows in ((turn, slice(0, len(turn))), (share, slice(len(turn), None))):
+            last.weight[rows] = mixing.T @ last.weight[rows]
+            last.bias[rows] = mixing.T @ last.bias[rows]
     if net.config.scales == "log" and not net.config.shared_length_scale:
         net.raw_length[neural.which] = share.T @ net.raw_length[neural.which]

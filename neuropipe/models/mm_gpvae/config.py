@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 3  # raised whenever the same parameters would give other numbers
+REVISION = 4  # raised whenever the same parameters would give other numbers
 
 Family = Literal["gaussian", "poisson", "negative_binomial"]
 
@@ -29,6 +29,7 @@ FAITHFUL: dict[str, Any] = {
     "circle": 1.2,
     "jitter": 1e-2,
     "refine": "missing",
+    "neural_start": "random",
     "align_share": 0.0,
     "training": {
         "epochs": 700, "batch_size": 20, "learning_rate": 8.8e-3, "final_share": 1.0,
@@ -156,6 +157,11 @@ class Config(BaseModel):
         "score: missing, only where units, bins or a modality are missing (published: never).",
     )
     refine_steps: int = Field(8, ge=1, description="Most Newton steps.")
+    neural_start: Literal["factors", "random"] = Field(
+        "factors",
+        description="Of a linear neural decoder and its encoder: factors of the smoothed training "
+        "data, or random weights (paper).",
+    )
     align_share: float = Field(
         0.2, ge=0, lt=1,
         description="Of the epochs, in which neural activity is learned alone first, so that those "

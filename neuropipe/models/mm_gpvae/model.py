@@ -24,7 +24,13 @@ from neuropipe.models.mm_gpvae.fourier import (
     whitened_basis,
 )
 from neuropipe.models.mm_gpvae.likelihoods import Likelihood
-from neuropipe.models.mm_gpvae.network import TimeMap, decode, make_decoder, make_encoder
+from neuropipe.models.mm_gpvae.network import (
+    Straight,
+    TimeMap,
+    decode,
+    make_decoder,
+    make_encoder,
+)
 from neuropipe.models.mm_gpvae.posterior import (
     Evidence,
     Posterior,
@@ -141,10 +147,12 @@ class MMGPVAENetwork(nn.Module):
                 counted = start.family != "gaussian"
                 last = list(decoder.parameters())[-1]
                 last.copy_(mean.log() if counted else mean)
+            encoder = make_encoder(c.neural_encoder, n_units, c.neural_hidden, 2 * (s + n), None)
+            if linear and c.neural_start == "factors" and c.posterior == "sites":
+                encoder = Straight(cast(nn.Sequential, encoder), n_units, 2 * (s + n))
             self.neural = Modality(
-                which, self.n_latents,
-                make_encoder(c.neural_encoder, n_units, c.neural_hidden, 2 * (s + n), None),
-                decoder, Likelihood(start.family, n_units, sd=0.7, raw=raw), linear,
+                which, self.n_latents, encoder, decoder,
+                Likelihood(start.family, n_units, sd=0.7, raw=raw), linear,
             )  # fmt: skip
         if start.n_channels:
             which = [*range(s), *range(s + n, s + n + b)]

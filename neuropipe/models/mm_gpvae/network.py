@@ -23,6 +23,20 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class Straight(nn.Module):
+    """A perceptron beside a straight line from the data, which a fit can begin with alone."""
+
+    def __init__(self, body: nn.Sequential, n_channels: int, out: int) -> None:
+        super().__init__()
+        self.body, self.line = body, nn.Linear(n_channels, out)
+        for parameter in body[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of both."""
+        return self.body(x) + self.line(x)
+
+
 class Frames(nn.Module):
     """Flat pixels (..., y * x) to images (bins, 1, y, x), and what a network makes of them back."""
 

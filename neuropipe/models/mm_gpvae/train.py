@@ -14,6 +14,7 @@ from neuropipe.errors import DataError
 from neuropipe.models.mm_gpvae.align import align, turnable
 from neuropipe.models.mm_gpvae.batches import in_dtype, shuffled
 from neuropipe.models.mm_gpvae.config import Config
+from neuropipe.models.mm_gpvae.factors import start_from_factors
 from neuropipe.models.mm_gpvae.model import MMGPVAENetwork, Start
 from neuropipe.models.mm_gpvae.predict import held_out_bound
 from neuropipe.runtime import float_policy, generator
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Numbers = tuple[int, int, int]
 Tried = tuple[tuple[Numbers, ...], np.ndarray]
+LINE_RATE = 0.05  # of the encoder's straight line, which starts where it should be
 INNER_HELD = 0.25  # of the training pieces, to choose numbers of latents by
 
 
@@ -84,6 +86,7 @@ class _Run:
     ) -> MMGPVAENetwork:
         """Return a network that has learned neural activity alone, its latents turned."""
         net = self.build(numbers, number).to(data["n_bins"].device)
+        start_from_factors(net, data)
         c = self.config
         if c.align_share == 0 or not turnable(net):
             return net
@@ -164,7 +167,8 @@ def groups(net: MMGPVAENetwork) -> list[dict[str, Any]]:
         part = "behavior" if behavioral else "encoder" if encoding else ""
         # the authors learn length scales with the networks of behaviour
         part = "behavior" if name == "raw_length" and c.scales == "raw" else part
-        named.setdefault(scale.get(part, 1.0), []).append(parameter)
+        rate = scale.get(part, 1.0) * (LINE_RATE if ".line." in name else 1.0)
+        named.setdefault(rate, []).append(parameter)
     return [{"params": params, "lr_scale": value} for value, params in named.items()]
 
 
