@@ -23,8 +23,8 @@ PLANTED = "#D55E00"
 @drawn
 def plot(results: RunResults) -> Figure:
     """Contribution of each contact that any fold kept, mean over folds: by how much the loss of a
-    trial rises, on trials that were not fitted, when the contact's signal is exchanged for that of
-    another trial. Top: along each shaft, in the order of the recording; filled where the false
+    trial rises, on trials that were not fitted, when the contact's signal comes from a trial of
+    another class instead of another one of its own. Top: along each shaft, in the order of the recording; filled where the false
     discovery rate over all contacts is below 5%. Grey diamonds, on the right axis, are the
     published score, the mean size of the contact's weights, which has no null. Where no contact was
     tested, weights are all there is. Bottom: the same contacts in space, seen from the front and

@@ -26,9 +26,9 @@ COLUMNS = (
 
 def table(results: RunResults) -> pd.DataFrame:
     """Contacts that any fold kept, the strongest first. Contribution is the rise of a trial's loss,
-    in nats, on trials that were not fitted, when the contact's signal is exchanged for that of
-    another trial, mean over folds; the score is it over its standard error over trials, mean over
-    folds, since folds share training data. p is one-sided and normal, q controls the false
+    in nats, on trials that were not fitted, when the contact's signal comes from a trial of another
+    class instead of another trial of its own, mean over folds; the score is it over its standard
+    error over trials, mean over folds, since folds share training data. p is one-sided and normal, q controls the false
     discovery rate over this table (Benjamini and Hochberg 1995). The weight is the published score:
     mean size of the contact's weights, over the largest one of its subject; it has no null.
 

@@ -6,7 +6,12 @@ import torch
 from torch import nn
 
 from neuropipe.models.du_in.batches import Bank, Index
-from neuropipe.models.du_in.contributions import contact_weights, contributions, exchange_losses
+from neuropipe.models.du_in.contributions import (
+    contact_weights,
+    contributions,
+    excess,
+    exchange_losses,
+)
 
 TRIAL = 5
 
@@ -39,7 +44,7 @@ def drawn(n: int, n_contacts: int, tells: list[int], n_subjects: int = 1, seed: 
 
 def test_contacts_that_tell_are_found_and_others_are_not():
     bank, index = drawn(40, 6, [1, 4])
-    found = contributions(Weighted(np.ones((1, 6))), bank, index, TRIAL, [6], 10, seed=1)
+    found = contributions(Weighted(np.ones((1, 6))), bank, index, TRIAL, [6], 20, seed=1)
     told = np.isin(np.arange(6), [1, 4])
     assert found.p[told].max() < 0.01
     assert found.p[~told].min() > 0.05
@@ -56,28 +61,51 @@ def test_a_contact_without_weight_gives_nothing():
 
 def test_exchange_is_the_loss_with_the_other_trials_signal():
     bank, index = drawn(6, 3, [0])
-    net, order = Weighted(np.array([[0.5, -1, 2]])), np.array([2, 0, 1, 5, 3, 4])
-    got = exchange_losses(net, bank, index, TRIAL, 2, order)
-    x = bank.value.view(6, TRIAL, 3).clone()
-    x[:, :, 2] = x[torch.as_tensor(order)][:, :, 2]
-    logits = net(x, torch.zeros(6, dtype=torch.long))
-    want = nn.functional.cross_entropy(logits, torch.as_tensor(index.y), reduction="none")
-    np.testing.assert_allclose(got, want.detach(), rtol=1e-6)
+    net, lending = Weighted(np.array([[0.5, -1, 2]])), np.array([4, 1])
+    got = exchange_losses(net, bank, index, TRIAL, 2, index.of(lending))
+    for n, j in enumerate(lending):
+        x = bank.value.view(6, TRIAL, 3).clone()
+        x[:, :, 2] = x[j][:, 2]
+        logits = net(x, torch.zeros(6, dtype=torch.long))
+        want = nn.functional.cross_entropy(logits, torch.as_tensor(index.y), reduction="none")
+        np.testing.assert_allclose(got[:, n], want.detach(), rtol=1e-6)
+
+
+def test_excess_is_a_difference_of_two_means():
+    rng = np.random.default_rng(0)
+    cost, y, lending = rng.normal(size=(9, 4)), np.arange(9) % 3, np.array([0, 4, 5, 7])
+    kept = np.arange(9)[:, None] != lending
+    centred = cost - np.array([[row[k].mean()] for row, k in zip(cost, kept, strict=True)])
+    alike = (y[:, None] == y[lending]) & kept
+    want = centred[kept & ~alike].mean() - centred[alike].mean()
+    assert excess(cost, kept, y, y[lending][None])[0] == pytest.approx(want)
 
 
 def test_noise_is_called_out_as_often_as_chance_says():
     rng = np.random.default_rng(3)
     bank, index = drawn(30, 200, [], seed=5)
     weight = 0.2 * rng.normal(size=(1, 200))
-    found = contributions(Weighted(weight), bank, index, TRIAL, [200], 3, seed=1)
+    found = contributions(Weighted(weight), bank, index, TRIAL, [200], 12, seed=1)
     assert np.mean(found.p < 0.05) < 0.12
     assert np.mean(found.p) == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_contact_that_only_takes_noise_off_another_tells_nothing():
+    bank, index = drawn(60, 2, [0], seed=2)
+    shared = np.repeat(np.random.default_rng(4).normal(size=60), TRIAL)
+    bank.value[:] += 2 * torch.as_tensor(shared).float()[:, None]
+    net = Weighted(np.array([[1, -1.0]]))
+    own = exchange_losses(net, bank, index, TRIAL, 1, index)
+    assert own.mean() - own.diagonal().mean() > 0.3  # the decoder does use it
+    found = contributions(net, bank, index, TRIAL, [2], 20, seed=1)
+    assert found.p[0] < 0.01
+    assert found.p[1] > 0.05
 
 
 def test_subjects_are_tested_apart_and_padding_is_left_out():
     bank, index = drawn(60, 4, [2], n_subjects=2)
     weight = np.array([[1, -2, 4, 9.0], [3, 1, 6, 2]])
-    found = contributions(Weighted(weight), bank, index, TRIAL, [3, 4], 4, seed=1)
+    found = contributions(Weighted(weight), bank, index, TRIAL, [3, 4], 12, seed=1)
     assert found.loss.shape == (7,)
     np.testing.assert_allclose(found.weight, [0.25, 0.5, 1, 0.5, 1 / 6, 1, 1 / 3])
     assert np.argsort(found.loss)[-2:].tolist() in ([2, 5], [5, 2])

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 1  # raised whenever the same parameters would give other numbers
+REVISION = 2  # raised whenever the same parameters would give other numbers
 
 # The paper's model and schedule; what differs from the defaults. The betas are the paper's, the
 # code has (0.9, 0.999).
@@ -148,8 +148,10 @@ class Common(BaseModel):
         description="Stage 3.",
     )
     n_exchanges: int = Field(
-        10, ge=0, description="Exchanges of a contact's signal between trials; 0: no test of them."
-    )
+        20, ge=0,
+        description="Trials that lend a contact's signal to all others, to see what it tells of "
+        "the class; 0: no test of contacts.",
+    )  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod

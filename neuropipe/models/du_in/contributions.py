@@ -13,7 +13,7 @@ from neuropipe.models.du_in.batches import Bank, Index, in_turn
 from neuropipe.models.du_in.model import Classifier
 from neuropipe.runtime import generator
 
-FLIPS = 4999  # of signs, for p
+SHUFFLES = 4999  # of the classes, for p
 LEAST = 4  # trials that a test needs
 
 
@@ -25,11 +25,12 @@ class Contribution(NamedTuple):
     weight : (contact,)
         Mean size of the contact's weights; the largest of a subject is 1.
     loss : (contact,), nats
-        How much worse a trial is decoded with the contact's signal of another trial.
+        How much worse a trial is decoded with the contact's signal of a trial of another class
+        than with that of another trial of its own.
     z : (contact,)
-        That, over its standard error over trials.
+        That, over its spread under random classes of the trials that lend the signal.
     p : (contact,)
-        Chance of as much under random signs.
+        Chance of as much under them.
     """
 
     weight: np.ndarray
@@ -54,19 +55,19 @@ def contact_weights(net: Classifier, n_contacts: Sequence[int]) -> np.ndarray:
 
 @torch.no_grad()
 def exchange_losses(
-    net: Classifier, bank: Bank, index: Index, trial: int, contact: int, order: np.ndarray
+    net: Classifier, bank: Bank, index: Index, trial: int, contact: int, donor: Index
 ) -> np.ndarray:
-    """Return each trial's loss with one contact's signal of the trial at `order`, (trial,) nats."""
+    """Return each trial's loss with a contact's signal of each donor, (trial, donor) nats."""
+    lent = bank.windows(donor.start, donor.subject, trial)["x"][..., contact]
     found = []
-    first = 0
     for own in in_turn(bank, index, trial):
-        n = len(own["x"])
-        other = index.of(order[first : first + n])
-        first += n
-        x = own["x"].clone()
-        x[..., contact] = bank.windows(other.start, other.subject, trial)["x"][..., contact]
-        logits = net(x, own["subject"]).float()
-        found.append(F.cross_entropy(logits, own["y"], reduction="none"))
+        losses = []
+        for signal in lent:
+            x = own["x"].clone()
+            x[..., contact] = signal
+            logits = net(x, own["subject"]).float()
+            losses.append(F.cross_entropy(logits, own["y"], reduction="none"))
+        found.append(torch.stack(losses, 1))
     return torch.cat(found).cpu().numpy().astype(float)
 
 
@@ -93,17 +94,17 @@ def contributions(
     n_contacts : sequence of int
         Of each subject.
     n_exchanges : int
-        Of each contact; 0 for no test.
+        Trials that lend each contact's signal to all others; 0 for no test.
     seed : int
-        Of exchanges and signs.
+        Of the trials that lend, and of shuffles.
 
     Notes
     -----
-    A contact's signal is exchanged between the trials of a subject, all other contacts kept, and a
-    trial's loss is averaged over exchanges. Where the contact tells nothing of the class, the own
-    signal is one like the others and the rise of the loss is as often below zero as above, so signs
-    are drawn at random for the null. Contacts whose signals depend on each other within a class
-    may take part in each other's rise.
+    A contact's signal is taken from other trials of the subject, all other contacts kept, and what
+    it costs to take it from another class, over the own one, is the contribution. Under the null
+    that the contact tells nothing of the class, the lending trials may swap classes. Against the
+    trial as it was, even contacts that know no class make it worse: signals of one moment fit each
+    other, and a decoder uses some to take noise off others.
     """
     net.eval()
     weight = contact_weights(net, n_contacts)
@@ -113,25 +114,49 @@ def contributions(
         own = index.of(np.flatnonzero((index.subject == subject) & (index.y >= 0)))
         if n_exchanges and len(own) >= LEAST:
             rng = generator(seed, f"exchange-{subject}")
-            orders = [_moved(len(own), rng) for _ in range(n_exchanges)]
-            sign = rng.choice([-1.0, 1.0], (FLIPS, len(own)))
-            still = np.arange(len(own))
-            before = exchange_losses(net, bank, own, trial, 0, still)
+            lending = _in_turn_of_class(own.y, rng)[:n_exchanges]
+            donor = own.of(lending)
+            kept = np.arange(len(own))[:, None] != lending
+            shuffled = rng.permuted(np.tile(donor.y, (SHUFFLES, 1)), axis=1)
             for contact in range(n):
-                after = [exchange_losses(net, bank, own, trial, contact, o) for o in orders]
-                rise = np.mean(after, 0) - before
-                error = rise.std(ddof=1) / np.sqrt(len(rise))
+                cost = exchange_losses(net, bank, own, trial, contact, donor)
+                value = excess(cost, kept, own.y, donor.y[None])[0]
+                null = excess(cost, kept, own.y, shuffled)
                 at = first + contact
-                loss[at], z[at] = rise.mean(), rise.mean() / max(error, 1e-30)
-                null = sign @ rise / len(rise)
-                p[at] = (1 + np.sum(null >= rise.mean() - 1e-15)) / (1 + FLIPS)
+                loss[at], z[at] = value, (value - null.mean()) / max(null.std(), 1e-30)
+                p[at] = (1 + np.sum(null >= value - 1e-12)) / (1 + SHUFFLES)
         first += n
     return Contribution(weight, loss, z, p)
 
 
-def _moved(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return an order in which nothing stays in its place."""
-    order = rng.permutation(n)
-    to = np.empty(n, dtype=np.int64)
-    to[order] = np.roll(order, 1)
-    return to
+def excess(cost: np.ndarray, kept: np.ndarray, y: np.ndarray, donor_y: np.ndarray) -> np.ndarray:
+    """Return mean cost of signals of other classes, less that of the own one, (labelling,).
+
+    Parameters
+    ----------
+    cost : (trial, donor)
+    kept : (trial, donor) bool
+        False where a trial would be its own donor.
+    y : (trial,)
+    donor_y : (labelling, donor)
+        NaN is returned for a labelling under which no pair is alike, or none is not.
+    """
+    number = np.maximum(kept.sum(1, keepdims=True), 1)
+    centred = np.where(kept, cost - np.where(kept, cost, 0).sum(1, keepdims=True) / number, 0)
+    classes = np.unique(np.concatenate([y, donor_y.ravel()]))
+    member = (y == classes[:, None]).astype(float)
+    row, column = np.searchsorted(classes, donor_y), np.arange(cost.shape[1])
+    alike = (member @ kept)[row, column].sum(1)
+    total = (member @ centred)[row, column].sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return -total / (kept.sum() - alike) - total / alike
+
+
+def _in_turn_of_class(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a random order of trials in which each class comes about equally often, early on."""
+    order = rng.permutation(len(y))
+    nth = np.zeros(len(y), dtype=int)
+    for label in np.unique(y):
+        own = order[y[order] == label]
+        nth[own] = np.arange(len(own))
+    return order[np.argsort(nth[order], kind="stable")]
