@@ -1,12 +1,19 @@
 """With a scheduler named, Dask's workers do the reading and writing, to the same bytes."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
+import dask.array as da
 import pytest
+from distributed import get_client
 
+from neuropipe.cli.scheduler import _sizes, scheduler
+from neuropipe.errors import ConfigError
 from neuropipe.models.du_in.simulate import Plan
 from neuropipe.models.du_in.simulate import simulate as draw
 
@@ -71,3 +78,41 @@ def test_a_scheduler_that_is_not_there_is_named(refused, receipt, tmp_path, monk
     monkeypatch.setattr("neuropipe.cli.scheduler.WAIT_S", 1)
     said = refused("ingest", receipt, "--output", tmp_path / "a.zarr")
     assert "tcp://127.0.0.1:1" in said
+
+
+def test_a_job_starts_as_many_workers_as_it_has_room_for(monkeypatch):
+    monkeypatch.setenv("NEUROPIPE_THREADS", "8")
+    monkeypatch.setenv("NEUROPIPE_MEMORY_MB", "4500")
+    assert _sizes() == (4, 2, 1000)
+    monkeypatch.setenv("NEUROPIPE_MEMORY_MB", "64500")
+    assert _sizes() == (8, 1, 8000)
+    monkeypatch.setenv("NEUROPIPE_MEMORY_MB", "700")
+    assert _sizes() == (1, 8, 1000)
+    monkeypatch.setenv("NEUROPIPE_MEMORY_MB", "4GB")
+    with pytest.raises(ConfigError, match="NEUROPIPE_MEMORY_MB: found '4GB'"):
+        _sizes()
+
+
+@pytest.mark.slow
+def test_workers_of_the_job_write_the_same_though_one_is_lost(
+    neuropipe, receipt, tmp_path, monkeypatch
+):
+    here = content(neuropipe, receipt, tmp_path / "here")
+    monkeypatch.setenv("NEUROPIPE_SCHEDULER", "local")
+    monkeypatch.setenv("NEUROPIPE_THREADS", "2")
+    monkeypatch.setenv("NEUROPIPE_MEMORY_MB", "4500")
+    assert content(neuropipe, receipt, tmp_path / "there") == here
+
+    def slow(block):
+        time.sleep(0.2)
+        return block + 1.0
+
+    with scheduler():
+        client = get_client()
+        first = next(iter(client.run(os.getpid).values()))
+        total = da.zeros(40, chunks=1).map_blocks(slow, dtype=float).sum()
+        future = client.compute(total)
+        time.sleep(1.0)
+        os.kill(first, signal.SIGKILL)
+        assert future.result(timeout=120) == 40.0
+        assert first not in client.run(os.getpid).values()

@@ -1,5 +1,7 @@
 # From a manifest to prepared recordings. A rule's output is the note that is written beside a store
 # when it is whole: small, with the store's content hash, so that equal content re-runs nothing.
+# What a job is given is said to its Dask, which uses it with NEUROPIPE_SCHEDULER=local.
+GIVEN = "NEUROPIPE_THREADS={threads} NEUROPIPE_MEMORY_MB={resources.mem_mb} "
 FETCH = (
     "neuropipe fetch {input} --session {wildcards.session} --output {output}"
     " {params.flags} > {log} 2>&1"
@@ -68,7 +70,7 @@ rule ingest:
     params:
         store="results/ingest/{dataset}/{session}.zarr",
     shell:
-        "neuropipe ingest {input} --output {params.store} > {log} 2>&1"
+        GIVEN + "neuropipe ingest {input} --output {params.store} > {log} 2>&1"
 
 
 rule quality:
@@ -113,7 +115,7 @@ rule preprocess:
         store="results/preprocess/{dataset}/{session}.zarr",
         steps=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset].preprocess),
     shell:
-        "neuropipe preprocess {params.source} --steps {params.steps:q}"
+        GIVEN + "neuropipe preprocess {params.source} --steps {params.steps:q}"
         " --output {params.store} > {log} 2>&1"
 
 
