@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from neuropipe.errors import NeuropipeError
 from neuropipe.training.checkpoint import Checkpoint
 
 # Fits like the command line, writes every checkpoint, and is sent a signal after the n-th.
@@ -215,3 +216,17 @@ def test_other_verbs_on_a_full_disk(study, refused, tiny_disk, verb):
     said = refused(*words[verb])
     assert str(tiny_disk) in said
     assert [p.name for p in tiny_disk.iterdir()] == ["ballast"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(tiny_disk):
+    path = tiny_disk / "fold-0.pt"
+    Checkpoint(path, "a").put("first", {"step": 1, "values": torch.ones(1000)}, done=True)
+    before = path.read_bytes()
+    ballast = fill(tiny_disk)
+    full = Checkpoint(path, "a")
+    with pytest.raises(NeuropipeError, match=r"what it held before is whole"):
+        full.put("second", {"values": torch.ones(10000)}, done=True)
+    assert path.read_bytes() == before
+    ballast.unlink()
+    full.put("second", {"values": torch.ones(10000)}, done=True)
+    assert list(Checkpoint(path, "a").stages) == ["first", "second"]

@@ -1,7 +1,7 @@
 """One fit on several processes: the same numbers as on one, and how much sooner they are there.
 
 Usage: python tests/scale/processes.py [--processes 2] [--device cpu|cuda] [--models hmm_glm ...]
-       python tests/scale/processes.py --scaling --processes 1 2 4 8 --device cuda
+       python tests/scale/processes.py --scaling --processes 2 4 8 --device cuda
 
 The first fits each model on a small planted session, with one process and with several, and ends
 with 1 where they differ by more than `TOLERANCE`. The second times training steps of a network,
@@ -144,7 +144,12 @@ def launch(n, *words):
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
     code = os.pathsep.join([str(TESTS.parent), str(TESTS.parent / "kernels")])
     path = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     subprocess.run([*start, __file__, *map(str, words)], check=True, env=environment)
 
 
@@ -180,13 +185,155 @@ def compare(names, n, device, folder):
     return out
 
 
+def timed(step, warm, times, device):
+    """Return the seconds of a step, the median over several."""
+    import torch
+
+    def now():
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    for _ in range(warm):
+        step()
+    found = []
+    for _ in range(times):
+        began = now()
+        step()
+        found.append(now() - began)
+    return float(np.median(found))
+
+
+def em_step(size, device):
+    """An iteration of EM: 16 * size sequences of 1000 bins, 20 neurons, 3 states, 2 restarts."""
+    import torch
+
+    from neuropipe.models.hmm_glm.config import Config
+    from neuropipe.models.hmm_glm.model import Batch, e_step, m_step
+    from neuropipe.models.hmm_glm.search import form_of, one_state, own, random_start
+    from neuropipe.runtime import float_policy, generator
+
+    rng = np.random.default_rng(0)
+    n, length = 20, 1000
+    lengths = torch.full((16 * size,), length, device=device)
+    counts = rng.poisson(0.2, (16 * size * length, n))
+    features = np.roll(counts, 1, 0)
+    where = {"device": device, "dtype": float_policy(torch.device(device))}
+    batch = Batch(
+        torch.as_tensor(features).to(**where), torch.as_tensor(counts).to(**where),
+        torch.ones(len(counts), dtype=torch.bool, device=device), lengths,
+    )  # fmt: skip
+    config = Config(n_states=3, link="sigmoid", n_restarts=2)
+    form = form_of(config, "gaussian")
+    start = random_start(
+        batch, one_state(batch, form), form, 3, config, generator(0, "start")
+    )  # fmt: skip
+    mine = own(batch)
+    return lambda: m_step(mine, start, e_step(mine, start, form), form, 3)
+
+
+def hals_step(size, device):
+    """A sweep of HALS: 8 animals, 200 * size windows, 200 neurons, rank 8, 4 starts."""
+    import torch
+
+    from neuropipe.models.ntf_connectome.affinity import energy
+    from neuropipe.models.ntf_connectome.entries import Entries
+    from neuropipe.models.ntf_connectome.model import random_start, sweep
+    from neuropipe.runtime import generator
+
+    n_windows, animals, n = 200 * size, 8, 200
+    d = torch.as_tensor(np.random.default_rng(0).normal(size=(animals * n_windows, n)))
+    d = d.float().to(device)
+    rows = tuple(slice(w * n_windows, (w + 1) * n_windows) for w in range(animals))
+    x = Entries(
+        d, "geo", torch.arange(n_windows, device=device).repeat(animals), n_windows, rows,
+        torch.zeros(len(d), dtype=torch.int64, device=device),
+        torch.ones(1, n, dtype=torch.bool, device=device), energy(d, "geo"),
+    )  # fmt: skip
+    mine = x.share().stored("stored")
+    f = random_start(x, 8, 4, generator(0, "start"))
+    gram = mine.gram_of_pairs(f.pair)
+    return lambda: sweep(mine, f, gram, "hals", 3)
+
+
+def gradient_step(size, device):
+    """A step of the masked network of Du-IN, 64 * size windows; on cards of published size."""
+    import torch
+
+    from neuropipe.models.du_in.model import MaskedNet, Sizes
+    from neuropipe.training import processes
+
+    torch.manual_seed(0)
+    small = {"filters": (32, 32, 16), "n_layers": 2, "n_heads": 4, "head_dim": 16, "n_codes": 32}
+    sizes = Sizes(1, 10, dropout=0.0, **(small if size == 1 else {}))
+    net = MaskedNet(sizes).to(device)
+    rows = processes.share(range(64 * size))
+    x = torch.randn(64 * size, 2000, 10)[rows.start : rows.stop].to(device)
+    want = torch.randint(sizes.n_codes, (64 * size, 20))[rows.start : rows.stop].to(device)
+    subject = torch.zeros(len(x), dtype=torch.int64, device=device)
+    loss = processes.parallel(net, lambda batch: net.loss(batch, subject, want))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+
+    def step():
+        optimizer.zero_grad()
+        processes.seed_step(0)
+        (loss(x)["loss"] * processes.count()).backward()
+        optimizer.step()
+
+    return step
+
+
+STEPS = {"em": em_step, "hals": hals_step, "gradient": gradient_step}
+
+
+def time_steps(names, folder, device, size):
+    """Time each step in this process, or in all that torchrun has started."""
+    import torch
+
+    from neuropipe.training.processes import is_first, joined, together
+
+    torch.set_num_threads(1)
+    with joined(torch.device(device)), together():
+        found = {name: timed(STEPS[name](size, device), 2, 8, device) for name in names}
+        if is_first():
+            (folder / "seconds.json").write_text(json.dumps(found))
+
+
+def scaling(names, counts, device, size, folder):
+    """Print how long a step takes on so many processes, and how much sooner it is done."""
+    table = {}
+    for count in counts:
+        (folder / str(count)).mkdir()
+        launch(count, "--time", folder / str(count), "--device", device, "--size", size,
+               "--steps", *names)  # fmt: skip
+        table[count] = json.loads((folder / str(count) / "seconds.json").read_text())
+    print(f"{'step':16} {'processes':>9} {'s a step':>10} {'speed-up':>9}")
+    for name in names:
+        for count in counts:
+            gain = table[counts[0]][name] / table[count][name]
+            print(f"{name:16} {count:9} {table[count][name]:10.4f} {gain:9.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[2])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--models", nargs="+", default=list(SMALL), choices=list(SMALL))
-    parser.add_argument("--worker", type=Path)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--size", type=int, help="of the work that is timed; 1, on cards 16")
+    parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    size = asked.size or (16 if asked.device.startswith("cuda") else 1)
+    if asked.time:
+        time_steps(asked.steps, asked.time, asked.device, size)
+        return
+    if asked.scaling:
+        with tempfile.TemporaryDirectory() as folder:
+            counts = sorted({1, *asked.processes})
+            scaling(asked.steps, counts, asked.device, size, Path(folder))
+        return
     if asked.worker:
         fit_small(asked.models, asked.worker, asked.device)
         return

@@ -14,6 +14,10 @@ rule fit:
         mem_mb=memory("fit"),
         # that share a fit of the model, on one machine: as many as `gpu`, or as `threads`
         processes=1,
+        runtime=240,
+        # a fit is told two minutes before its time is up, keeps its progress and ends; here, since
+        # a command line with --set-resources forgets those of the profile
+        slurm_extra="--signal=USR1@120",
     params:
         stores=lambda wildcards: stores(wildcards.run),
         settings=lambda wildcards: as_json(
