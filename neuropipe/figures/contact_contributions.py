@@ -22,10 +22,10 @@ PLANTED = "#D55E00"
 
 @drawn
 def plot(results: RunResults) -> Figure:
-    """Contribution of each contact that any fold kept, mean over folds: by how much the loss of a
-    trial rises, on trials that were not fitted, when the contact's signal comes from a trial of
-    another class instead of another one of its own. Top: along each shaft, in the order of the recording; filled where the false
-    discovery rate over all contacts is below 5%. Grey diamonds, on the right axis, are the
+    """Contribution of each contact that any fold kept, mean over folds: by how much the contact's
+    signal raises the log chance of its trial's class when another trial is given it, among trials
+    that were not fitted. Top: along each shaft, in the order of the recording; filled where the
+    false discovery rate over all contacts is below 5%. Grey diamonds, on the right axis, are the
     published score, the mean size of the contact's weights, which has no null. Where no contact was
     tested, weights are all there is. Bottom: the same contacts in space, seen from the front and
     from the side; rings mark found ones. In planted sessions crosses mark contacts that carry
@@ -55,7 +55,7 @@ def plot(results: RunResults) -> Figure:
     sizes = [int((table["on"] == s).sum()) + 1 for s in shafts]
     upper = grid[0].subgridspec(1, len(shafts), width_ratios=sizes)
     panels = upper.subplots(sharey=True, squeeze=False)[0]
-    label = "rise of the loss (nats)" if tested else "mean size of weights (dimensionless)"
+    label = "rise of the log chance (nats)" if tested else "mean size of weights (dimensionless)"
     for axes, shaft in zip(panels, shafts, strict=True):
         last = axes is panels[-1]
         _along(axes, table[table["on"] == shaft], tested=bool(tested), right=last)

@@ -66,9 +66,9 @@ MODELS = {
         "is chosen on a part of the training data alone (`preset: faithful` undoes the first two). "
         "Contacts, where the setting `n_channels` says how many, are chosen by the band power of "
         "training trials, for the model and its baselines alike. What a contact contributes is "
-        "the rise of the loss when its signal comes from a trial of another class instead of "
-        "another one of its own, among trials that were not fitted; "
-        "p-values come from random signs of these rises.",
+        "the rise of the log chance of its trial's class when another trial is given its signal, "
+        "among trials that were not fitted; "
+        "p-values come from shuffled classes.",
     ),
     "neuroformer": (
         "antoniades2024neuroformer",

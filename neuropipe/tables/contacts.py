@@ -25,12 +25,13 @@ COLUMNS = (
 
 
 def table(results: RunResults) -> pd.DataFrame:
-    """Contacts that any fold kept, the strongest first. Contribution is the rise of a trial's loss,
-    in nats, on trials that were not fitted, when the contact's signal comes from a trial of another
-    class instead of another trial of its own, mean over folds; the score is it over its standard
-    error over trials, mean over folds, since folds share training data. p is one-sided and normal, q controls the false
-    discovery rate over this table (Benjamini and Hochberg 1995). The weight is the published score:
-    mean size of the contact's weights, over the largest one of its subject; it has no null.
+    """Contacts that any fold kept, the strongest first. Contribution is by how much, in nats, the
+    contact's signal raises the log chance of its trial's class when another trial is given it,
+    among trials that were not fitted, mean over folds; the score is it over its spread under
+    shuffled classes, mean over folds, since folds share training data. p is one-sided and normal, q
+    controls the false discovery rate over this table (Benjamini and Hochberg 1995). The weight is
+    the published score: mean size of the contact's weights, over the largest one of its subject;
+    it has no null.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def test_same_words_give_same_bytes(name, full_run, tmp_path):
         ("reconstruction", ["A2-A3\n0.8", "time (s)"]),
         ("learning_curves", ["squared error (dimensionless)", "loss (nats)", "3: classes"]),
         ("class_confusion", ["taken for", "accuracy 0.625", "word07"]),
-        ("contact_contributions", ["rise of the loss (nats)", "shaft B", "y (mm)"]),
+        ("contact_contributions", ["rise of the log chance (nats)", "shaft B", "y (mm)"]),
         ("recording_overview", ["duration (min)"]),
     ],
 )

@@ -6,12 +6,7 @@ import torch
 from torch import nn
 
 from neuropipe.models.du_in.batches import Bank, Index
-from neuropipe.models.du_in.contributions import (
-    contact_weights,
-    contributions,
-    excess,
-    exchange_losses,
-)
+from neuropipe.models.du_in.contributions import contact_weights, contributions, lent_chances
 
 TRIAL = 5
 
@@ -49,36 +44,29 @@ def test_contacts_that_tell_are_found_and_others_are_not():
     assert found.p[told].max() < 0.01
     assert found.p[~told].min() > 0.05
     assert found.z[told].min() > 3 > found.z[~told].max()
-    assert found.loss[told].min() > found.loss[~told].max()
+    assert found.told[told].min() > found.told[~told].max()
     np.testing.assert_array_equal(found.weight, np.ones(6))
 
 
 def test_a_contact_without_weight_gives_nothing():
     bank, index = drawn(20, 3, [0, 1, 2])
     found = contributions(Weighted(np.array([[1, 0, 1.0]])), bank, index, TRIAL, [3], 3, seed=1)
-    assert (found.loss[1], found.z[1], found.p[1]) == (0, 0, 1)
+    assert (found.told[1], found.z[1], found.p[1]) == (0, 0, 1)
 
 
-def test_exchange_is_the_loss_with_the_other_trials_signal():
+def test_chances_are_means_over_other_trials_less_the_usual_one():
     bank, index = drawn(6, 3, [0])
-    net, lending = Weighted(np.array([[0.5, -1, 2]])), np.array([4, 1])
-    got = exchange_losses(net, bank, index, TRIAL, 2, index.of(lending))
-    for n, j in enumerate(lending):
-        x = bank.value.view(6, TRIAL, 3).clone()
-        x[:, :, 2] = x[j][:, 2]
-        logits = net(x, torch.zeros(6, dtype=torch.long))
-        want = nn.functional.cross_entropy(logits, torch.as_tensor(index.y), reduction="none")
-        np.testing.assert_allclose(got[:, n], want.detach(), rtol=1e-6)
-
-
-def test_excess_is_a_difference_of_two_means():
-    rng = np.random.default_rng(0)
-    cost, y, lending = rng.normal(size=(9, 4)), np.arange(9) % 3, np.array([0, 4, 5, 7])
-    kept = np.arange(9)[:, None] != lending
-    centred = cost - np.array([[row[k].mean()] for row, k in zip(cost, kept, strict=True)])
-    alike = (y[:, None] == y[lending]) & kept
-    want = centred[kept & ~alike].mean() - centred[alike].mean()
-    assert excess(cost, kept, y, y[lending][None])[0] == pytest.approx(want)
+    net, base = Weighted(np.array([[0.5, -1, 2]])), index.of(np.array([4, 1]))
+    got = lent_chances(net, bank, base, index, TRIAL, 2)
+    found = np.full((6, 2, 2), np.nan)
+    for k, trial in enumerate((4, 1)):
+        for donor in set(range(6)) - {trial}:
+            x = bank.value.view(6, TRIAL, 3)[trial].clone()
+            x[:, 2] = bank.value.view(6, TRIAL, 3)[donor][:, 2]
+            logits = net(x[None], torch.zeros(1, dtype=torch.long))
+            found[donor, k] = nn.functional.log_softmax(logits, -1)[0].detach()
+    found -= np.nanmean(found, 0)
+    np.testing.assert_allclose(got, np.nanmean(found, 1), atol=1e-6)
 
 
 def test_noise_is_called_out_as_often_as_chance_says():
@@ -95,8 +83,13 @@ def test_a_contact_that_only_takes_noise_off_another_tells_nothing():
     shared = np.repeat(np.random.default_rng(4).normal(size=60), TRIAL)
     bank.value[:] += 2 * torch.as_tensor(shared).float()[:, None]
     net = Weighted(np.array([[1, -1.0]]))
-    own = exchange_losses(net, bank, index, TRIAL, 1, index)
-    assert own.mean() - own.diagonal().mean() > 0.3  # the decoder does use it
+    x, y = bank.value.view(60, TRIAL, 2), torch.as_tensor(index.y)
+    mixed = torch.stack([x[..., 0], x[..., 1].roll(1, 0)], -1)
+    losses = [
+        nn.functional.cross_entropy(net(x, torch.zeros(60, dtype=torch.long)), y)
+        for x in (x, mixed)
+    ]
+    assert losses[1] - losses[0] > 0.3  # the decoder does use it
     found = contributions(net, bank, index, TRIAL, [2], 20, seed=1)
     assert found.p[0] < 0.01
     assert found.p[1] > 0.05
@@ -106,9 +99,9 @@ def test_subjects_are_tested_apart_and_padding_is_left_out():
     bank, index = drawn(60, 4, [2], n_subjects=2)
     weight = np.array([[1, -2, 4, 9.0], [3, 1, 6, 2]])
     found = contributions(Weighted(weight), bank, index, TRIAL, [3, 4], 12, seed=1)
-    assert found.loss.shape == (7,)
+    assert found.told.shape == (7,)
     np.testing.assert_allclose(found.weight, [0.25, 0.5, 1, 0.5, 1 / 6, 1, 1 / 3])
-    assert np.argsort(found.loss)[-2:].tolist() in ([2, 5], [5, 2])
+    assert np.argsort(found.told)[-2:].tolist() in ([2, 5], [5, 2])
     scores = contact_weights(Weighted(weight), [3, 4])
     np.testing.assert_allclose(scores, found.weight)
 

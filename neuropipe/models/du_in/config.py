@@ -149,8 +149,8 @@ class Common(BaseModel):
     )
     n_exchanges: int = Field(
         20, ge=0,
-        description="Trials that lend a contact's signal to all others, to see what it tells of "
-        "the class; 0: no test of contacts.",
+        description="Trials that every other one lends a contact's signal to, to see what it tells "
+        "of the class; 0: no test of contacts.",
     )  # fmt: skip
 
     @model_validator(mode="before")

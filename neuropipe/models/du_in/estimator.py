@@ -89,9 +89,11 @@ class DuIN:
         "masked_accuracy": Var((), "1", "f", "of hidden codes, validation", optional=True),
         "contact_weight": Var(("channel",), "1", "f", "mean size of weights, largest 1"),
         "contact_contribution": Var(
-            ("channel",), "nats", "f", "loss by another trial's signal", optional=True
+            ("channel",), "nats", "f", "what its signal tells of the class", optional=True
         ),
-        "contact_z": Var(("channel",), "1", "f", "over its standard error", optional=True),
+        "contact_z": Var(
+            ("channel",), "1", "f", "over its spread under shuffled classes", optional=True
+        ),
         "contact_p": Var(("channel",), "1", "f", "under random signs", optional=True),
         "example_voltage": Var(("lag", "contact"), "1", "f", "a validation window", optional=True),
         "example_reconstruction": Var(("lag", "contact"), "1", "f", "the same", optional=True),

@@ -69,8 +69,8 @@ def labelled(
         "confusion": (("class", "predicted_class"), _confusion(fit, decoder), ONE),
         "contact_weight": ("channel", contacts.weight, ONE),
     }
-    if np.isfinite(contacts.loss).any():
-        variables["contact_contribution"] = ("channel", contacts.loss, {"units": "nats"})
+    if np.isfinite(contacts.told).any():
+        variables["contact_contribution"] = ("channel", contacts.told, {"units": "nats"})
         variables["contact_z"] = ("channel", contacts.z, ONE)
         variables["contact_p"] = ("channel", contacts.p, ONE)
     coords: dict[str, Any] = {
