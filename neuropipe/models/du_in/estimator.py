@@ -94,7 +94,7 @@ class DuIN:
         "contact_z": Var(
             ("channel",), "1", "f", "over its spread under shuffled classes", optional=True
         ),
-        "contact_p": Var(("channel",), "1", "f", "under random signs", optional=True),
+        "contact_p": Var(("channel",), "1", "f", "under shuffled classes", optional=True),
         "example_voltage": Var(("lag", "contact"), "1", "f", "a validation window", optional=True),
         "example_reconstruction": Var(("lag", "contact"), "1", "f", "the same", optional=True),
     }
