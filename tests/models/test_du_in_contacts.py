@@ -16,6 +16,7 @@ class Weighted(nn.Module):
 
     def __init__(self, weight: np.ndarray) -> None:
         super().__init__()
+        self.n_classes = 2
         self.encoder = nn.Module()
         self.encoder.spatial = nn.Module()
         self.encoder.spatial.weight = nn.Parameter(torch.as_tensor(weight)[..., None].float())

@@ -124,7 +124,7 @@ def test_contacts_that_carry_words_are_found():
     print(f"accuracy {model.score(held)['accuracy']:.3f}, {rows}, false alarms {wrong:.2f}")
     assert model.score(held)["accuracy"] > 0.8
     assert rows["contact_contribution"] >= 0.95
-    assert wrong <= 0.15
+    assert wrong <= 0.25  # of 20 contacts, each by a chance of .05
 
 
 def few_labels(seed: int) -> dict[tuple[float, str], float]:

@@ -64,7 +64,7 @@ def lent_chances(
     """
     lent = in_turn(bank, donor, trial)
     signals = torch.cat([b["x"][..., contact] for b in lent])
-    total = 0.0
+    total = np.zeros((len(donor), net.n_classes))
     number = np.zeros((len(donor), 1))
     for n in range(len(base)):
         own = bank.windows(base.start[n : n + 1], base.subject[n : n + 1], trial)
