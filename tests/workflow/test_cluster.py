@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -44,3 +46,18 @@ def test_a_batch_system_gives_the_same_numbers(profile, work, finished):
     assert code == 0, said
     assert made.numbers() == finished.numbers()
     assert not list(made.results.glob("checkpoint/**/*.pt"))
+
+
+@pytest.mark.slow
+def test_processes_share_the_fits_of_the_model_alone(work, finished):
+    assert finished.code == 0, finished.said
+    made = work()
+    local = ("--cores", "2", "--workflow-profile", "workflow/profiles/local")
+    code, said = made.snakemake(*local, "--set-resources", "fit:processes=2", "--set-threads",
+                                "fit=2", "--", "results/cost.tsv")  # fmt: skip
+    assert code == 0, said
+    one, two = (pd.read_csv(m.results / "cost.tsv", sep="\t") for m in (finished, made))
+    assert set(one["processes"]) == {1}
+    assert set(two.loc[two["estimator"] == "hmm_glm", "processes"]) == {2}
+    assert set(two.loc[two["estimator"] != "hmm_glm", "processes"]) == {1}
+    np.testing.assert_allclose(two["bits_per_spike"], one["bits_per_spike"], rtol=1e-5)
