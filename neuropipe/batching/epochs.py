@@ -225,6 +225,8 @@ def _trials(
     offset = edge[part, 0] - first[part]
     whole = known & np.isfinite(begun + ended) & (stop > start)
     whole &= (start + offset < edge[part, 1]) & (stop + offset <= edge[part, 1])
+    # a trial that begins before the first sample, or ends after the last, has fewer than it lasts
+    whole &= stop - start > (ended - begun) * rate - 1 - HAIR
     label = np.array([str(v) for v in table[source.labels].values], dtype=object)
     label[np.isin(label, UNLABELLED)] = ""
     return (start + offset)[whole], (stop - start)[whole], label[whole]

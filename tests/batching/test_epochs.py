@@ -104,6 +104,20 @@ def test_stretches_end_with_runs_and_windows_stay_inside(drawn):
     assert not len(v.onset)
 
 
+@pytest.mark.parametrize("trial_s", [None, 0.5])
+def test_trials_that_the_recording_does_not_hold_are_left_out(drawn, trial_s):
+    recording, _ = drawn
+    time = recording["ieeg"]["time"].values
+    out = recording.copy()
+    table = recording["trials"].to_dataset().load().copy(deep=True)
+    table["start_time"][0], table["stop_time"][0] = time[0] - 0.1, time[0] + 0.5
+    table["start_time"][-1], table["stop_time"][-1] = time[-1] - 0.3, time[-1] + 0.3
+    out["trials"] = xr.DataTree(table)
+    found = read(out, VoltageSource(trial_s=trial_s))
+    assert len(found.onset) == table.sizes["trial"] - 2
+    assert np.ptp(found.extent) <= 1
+
+
 @pytest.mark.parametrize("decimal", [0.1, 0.3, 0.7, 1.1])
 def test_decimals_cost_no_sample(decimal):
     """Start and stop as sums of decimals fall a hair beside the clock."""

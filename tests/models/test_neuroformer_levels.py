@@ -87,7 +87,7 @@ def test_speed_is_decoded_honestly(seed):
     train, held, _ = planted(seed)
     fitted(seed)
     model = Neuroformer(
-        **NET, **SPEED, pretrained=str(FOLDER[seed]), training={"epochs": 4, "learning_rate": 1e-3}
+        **NET, **SPEED, pretrained=str(FOLDER[seed]), training={"epochs": 8, "learning_rate": 1e-3}
     ).fit([train], seed=seed)
     own = model.score(held)
     ridge = RidgeDecoder(**COMMON, targets=("speed",)).fit([train], seed=0).score(held)
