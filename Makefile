@@ -10,7 +10,7 @@ TORCH_CPU_INDEX ?=
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: setup pipelines test test-slow check bench clean
+.PHONY: setup pipelines test test-slow check bench docs clean
 
 setup: $(VENV)/.ok
 
@@ -54,5 +54,10 @@ check: setup
 bench: setup
 	$(RUN) python kernels/benchmarks/run.py
 
+docs: setup
+	$(BIN)/pip install -q -c requirements/constraints.txt -e ".[docs]"
+	$(RUN) python -m sphinx -q -W -b html docs docs/_build
+	@echo "documentation: docs/_build/index.html"
+
 clean:
-	rm -rf $(VENV) results .snakemake
+	rm -rf $(VENV) results .snakemake docs/_build
