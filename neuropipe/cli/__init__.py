@@ -22,7 +22,7 @@ app = typer.Typer(
 VERBS = (
     "fetch", "ingest", "quality", "preprocess", "fit", "transform", "score", "figure", "table",
     "cost", "report", "export", "embed",
-    "init", "config", "manifest", "simulate", "doctor", "unlock",
+    "init", "config", "trust", "manifest", "simulate", "doctor", "unlock",
 )  # fmt: skip
 
 # What the file system may refuse whatever the data are: one line says it all.

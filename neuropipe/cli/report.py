@@ -21,7 +21,7 @@ from neuropipe.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuropipe.report import DataSource, Job, Quality, RunReport, Skipped
+    from neuropipe.report import DataSource, Job, Quality, RunReport, Skipped, Table
     from neuropipe.results import RunResults
 
 
@@ -250,7 +250,21 @@ def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport
         ),
         warnings=warnings,
         sessions=_sessions(found),
+        trust=_trust(name, run.model, results / "trust" / f"{name}.tsv"),
     )
+
+
+def _trust(name: str, model: str, path: Path) -> Table | None:
+    """Return what the command `trust` has written of a run, None where nobody asked."""
+    import pandas as pd
+
+    from neuropipe.report import Table
+    from neuropipe.report.trust import trust_sentence
+
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
+    return Table("trust", trust_sentence(model, frame), frame)
 
 
 def _sessions(found: RunResults) -> pd.DataFrame:
