@@ -11,6 +11,7 @@ html_theme = "furo"
 html_title = f"neuropipe {release}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sourcelink = False
+html_show_copyright = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 napoleon_google_docstring = False
