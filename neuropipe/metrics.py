@@ -39,6 +39,11 @@ UNITS = {
     "decoding_null_r": "1",
     "decoding_p": "1",
 }
+# Scores of which less is better, and levels of chance, which nobody wins.
+LESS_IS_BETTER = frozenset(
+    {"joint_cross_entropy", "time_cross_entropy", "unit_cross_entropy", "decoding_p"}
+)
+CHANCE = frozenset({"chance_accuracy", "decoding_null_r"})
 
 
 def poisson_log_likelihood(counts: np.ndarray, rate: np.ndarray) -> float:

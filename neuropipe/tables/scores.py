@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from neuropipe.metrics import bootstrap_interval
+from neuropipe.metrics import CHANCE, LESS_IS_BETTER, bootstrap_interval
 from neuropipe.results import RunResults
 
 COLUMNS = (
@@ -29,8 +29,9 @@ COLUMNS = (
 def table(results: RunResults) -> pd.DataFrame:
     """Held-out scores of the model and its baselines: mean over sessions and folds with its 95%
     percentile bootstrap interval (n scores), and the paired difference, model minus estimator, on
-    the sessions and folds that both scored. The baseline with the highest mean is called best.
-    Intervals take sessions and folds as exchangeable; folds of one session share training data.
+    the sessions and folds that both scored. The baseline with the best mean is called so,
+    the lowest one where less is better, and none where the score is a level of chance. Intervals
+    take sessions and folds as exchangeable; folds of one session share training data.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def table(results: RunResults) -> pd.DataFrame:
     for metric in dict.fromkeys(scores["metric"]):
         part = scores[scores["metric"] == metric]
         values = part.pivot_table(index=["session", "fold"], columns="estimator", values="value")
-        means = values.mean().sort_values(ascending=False, kind="stable")
+        means = values.mean().sort_values(ascending=metric in LESS_IS_BETTER, kind="stable")
         baselines = [name for name in means.index if name != results.model]
         for name in means.index:
             own = values[name].dropna()
@@ -56,7 +57,7 @@ def table(results: RunResults) -> pd.DataFrame:
                     "metric": metric,
                     "units": part["units"].iloc[0],
                     "estimator": name,
-                    "role": _role(name, results.model, baselines),
+                    "role": _role(name, results.model, [] if metric in CHANCE else baselines),
                     "mean": own.mean(),
                     **_interval(own, results.seed, "ci_low", "ci_high"),
                     "n": len(own),
@@ -71,7 +72,7 @@ def table(results: RunResults) -> pd.DataFrame:
 def _role(name: str, model: str, baselines: list[str]) -> str:
     if name == model:
         return "model"
-    return "best baseline" if name == baselines[0] else "baseline"
+    return "best baseline" if name in baselines[:1] else "baseline"
 
 
 def _interval(values: pd.Series, seed: int, low: str, high: str) -> dict[str, float]:

@@ -122,6 +122,17 @@ def test_scores_of_baselines_alone(full_run):
     assert list(table["role"]) == ["best baseline"]
 
 
+def test_the_least_is_best_of_a_loss_and_chance_is_no_contest(full_run):
+    scores = scores_of({"hmm_glm": [1.0], "dear": [2.0], "cheap": [0.5]})
+    for metric, roles in (
+        ("unit_cross_entropy", {"cheap": "best baseline", "dear": "baseline"}),
+        ("chance_accuracy", {"cheap": "baseline", "dear": "baseline"}),
+    ):
+        named = scores.assign(metric=metric)
+        table = resolve("scores")(dataclasses.replace(full_run, scores=named))
+        assert table.set_index("estimator")["role"].drop("hmm_glm").to_dict() == roles
+
+
 def test_states_by_hand(full_run):
     table = resolve("states")(full_run)
     bin_s = 0.05
