@@ -61,8 +61,8 @@ def test_digits_that_turn_and_grow(seed):
     recording = session(drawn["count"].reshape(-1, 100), frames)
     train, test = (trials(recording, [60] * 300, a, b) for a, b in ((0, 240), (240, None)))
     model = MMGPVAE(
-        image_shape=(36, 36), behavior_hidden=(128, 64),
-        training={"epochs": 40, "batch_size": 20, "learning_rate": 0.02, "clip_norm": 10.0},
+        image_shape=(36, 36), behavior_hidden=(256, 256),
+        training={"epochs": 25, "batch_size": 20, "learning_rate": 0.02, "clip_norm": 10.0},
     ).fit([train], seed=seed)  # fmt: skip
     seen = trials(recording, [60] * 300, 0, 60)
     found = [model.transform(r) for r in (seen, test)]
