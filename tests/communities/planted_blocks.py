@@ -39,4 +39,4 @@ FAMILY = {
 
 def family_graph(setting, number):
     """One graph of the family; a second set of seeds where two settings are the same."""
-    return lfr_graph(seed=13 + number + 5 * (setting == "mu_t .50"), **FAMILY[setting][0])
+    return lfr_graph(seed=13 + number + 10 * (setting == "mu_t .50"), **FAMILY[setting][0])
