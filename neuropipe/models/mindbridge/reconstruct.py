@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ import torch
 import xarray as xr
 
 from neuropipe.errors import BackendUnavailable, DataError
-from neuropipe.models.mindbridge.gallery import retrieved
+from neuropipe.models.mindbridge.gallery import Encoder, retrieved
 from neuropipe.retrieval import cosines
 from neuropipe.runtime import generator
 
-Encoder = Callable[[np.ndarray], np.ndarray]
 HEADS = {"image": "image_embeds", "text": "prompt_embeds"}  # what pipelines of diffusers take
 
 
