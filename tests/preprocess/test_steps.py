@@ -39,6 +39,7 @@ CALLS = {
     "average_regions": {"atlas": "written by a fixture"},
     "clean_bold": {"high_pass_hz": 0.02},
     "single_trial": {"table": "laser"},
+    "embed_names": {"table": "laser", "column": "colour", "extractor": "one_hot"},
 }
 
 
@@ -50,7 +51,7 @@ def recording():
     scanned = bold(noise(20), chunks=(6, 24))
     made["bold"], made["runs"] = scanned["bold"], scanned["runs"]
     made["ieeg"] = ieeg(1e-5 * np.random.default_rng(0).standard_normal((600, 3)))["ieeg"]
-    return with_table(made, "laser", [0.5, 1.0], [0.7, 1.2])
+    return with_table(made, "laser", [0.5, 1.0], [0.7, 1.2], colour=["blue", "red"])
 
 
 @pytest.fixture(autouse=True, scope="module")

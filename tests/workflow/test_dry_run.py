@@ -104,8 +104,8 @@ REFUSALS = {
         (
             "datasets.tiny.sessions",
             ["s1", "s9"],
-            "datasets.tiny.sessions: no session 's9' in its manifest, data_manifests/tiny.yaml; it "
-            "has s1",
+            "datasets.tiny.sessions: no session 's9' in its manifest, data_manifests/tiny.yaml; "
+            "known are s1",
         )
     ],
 )
