@@ -20,9 +20,9 @@ def sessions_of(name: str, study: Study, manifest: Manifest) -> list[str]:
     ConfigError
         One of them is not in the manifest.
     """
-    wanted, known = study.datasets[name].sessions, list(manifest.sessions())
+    wanted, known = study.datasets[name].sessions, manifest.sessions()
     if wanted == "all":
-        return known
+        return list(known)
     for session in wanted:
         if session not in known:
             raise ConfigError(

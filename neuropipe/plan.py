@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neuropipe.config import Study
-from neuropipe.io.manifest import Manifest, read_manifest
+from neuropipe.io.manifest import Row, read_manifest
 
 # Peak memory of a job that holds nothing of the recording's length, MB; measured, rounded up.
 BASE_MB = {
@@ -47,10 +47,9 @@ class Job:
     basis: str
 
 
-def session_bytes(manifest: Manifest, session: str) -> int:
+def session_bytes(rows: Sequence[Row]) -> int:
     """Return the bytes of a session's files; `UNKNOWN_GB` where they are not made yet."""
-    sizes = [row.bytes for row in manifest.sessions()[session]]
-    return sum(size or 0 for size in sizes) or int(UNKNOWN_GB * 1e9)
+    return sum(row.bytes or 0 for row in rows) or int(UNKNOWN_GB * 1e9)
 
 
 def stored_bytes(note: Path) -> int | None:
@@ -94,10 +93,9 @@ def plan(study: Study, results: Path, folder: Path = Path()) -> Iterator[Job]:
     transform and score grows with the prepared arrays, whose size is known once they are written.
     """
     for name, dataset in study.datasets.items():
-        manifest = read_manifest(folder / dataset.manifest)
-        wanted = manifest.sessions() if dataset.sessions == "all" else dataset.sessions
-        for session in wanted:
-            size_gb = session_bytes(manifest, session) / 1e9
+        files = read_manifest(folder / dataset.manifest).sessions()
+        for session in files if dataset.sessions == "all" else dataset.sessions:
+            size_gb = session_bytes(files[session]) / 1e9
             for rule in ("fetch", "ingest", "quality", "preprocess"):
                 yield _job(rule, f"{name}/{session}", results, size_gb)
     for name, run in study.runs.items():

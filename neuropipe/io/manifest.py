@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -66,10 +67,10 @@ class Manifest(Page):
 
     def sessions(self) -> dict[str, tuple[Row, ...]]:
         """Return the rows of each session, in the order of the table."""
-        found: dict[str, tuple[Row, ...]] = {}
+        found: dict[str, list[Row]] = {}
         for row in self.rows:
-            found[row.session_id] = (*found.get(row.session_id, ()), row)
-        return found
+            found.setdefault(row.session_id, []).append(row)
+        return {session: tuple(rows) for session, rows in found.items()}
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -200,10 +201,9 @@ def _read_rows(table: Path) -> tuple[Row, ...]:
                 f"{table}: session {row.session_id!r} belongs to subjects "
                 f"{subjects[row.session_id]!r} and {row.subject!r}, expected one"
             )
-    places = [(row.session_id, row.path) for row in rows]
-    for place in places:
-        if places.count(place) > 1:
-            raise ManifestError(f"{table}: session {place[0]!r} names {place[1]!r} twice")
+    for (session, path), n in Counter((row.session_id, row.path) for row in rows).items():
+        if n > 1:
+            raise ManifestError(f"{table}: session {session!r} names {path!r} twice")
     return rows
 
 

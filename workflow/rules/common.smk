@@ -14,6 +14,9 @@ from neuropipe.tables import TABLES
 STUDY = check_study(config, "config")
 RUNS = STUDY.runs
 MANIFESTS = check_references(STUDY)
+# Once, for there may be thousands: session ids that the configuration wants, files of each session.
+SESSIONS = {name: sessions_of(name, STUDY, m) for name, m in MANIFESTS.items()}
+FILES = {name: manifest.sessions() for name, manifest in MANIFESTS.items()}
 OPTIONAL = [name for name, data in STUDY.datasets.items() if data.optional]
 REQUIRED = [name for name in STUDY.datasets if name not in OPTIONAL]
 NEVER = "(?!)"  # a pattern that matches nothing
@@ -38,11 +41,6 @@ def as_json(value):
     return json.dumps(value, sort_keys=True)
 
 
-def sessions(dataset):
-    """Session ids of a data set that the configuration wants."""
-    return sessions_of(dataset, STUDY, MANIFESTS[dataset])
-
-
 def revision(estimator):
     """Number that its authors raise when the same parameters would give other numbers."""
     return import_module(parameters_class(estimator).__module__).REVISION
@@ -51,7 +49,7 @@ def revision(estimator):
 def stores(run):
     """Prepared stores of a run's sessions."""
     dataset = RUNS[run].dataset
-    return [f"results/preprocess/{dataset}/{s}.zarr" for s in sessions(dataset)]
+    return [f"results/preprocess/{dataset}/{s}.zarr" for s in SESSIONS[dataset]]
 
 
 def store_notes(wildcards):
@@ -110,14 +108,14 @@ def pictures(run):
 
 def receipts(dataset):
     """Receipts of a data set's sessions."""
-    return [f"results/fetch/{dataset}/{s}.json" for s in sessions(dataset)]
+    return [f"results/fetch/{dataset}/{s}.json" for s in SESSIONS[dataset]]
 
 
 def available(dataset):
     """Whether a data set could be fetched; known only after its checkpoint has run."""
     if dataset not in OPTIONAL:
         return True
-    for session in sessions(dataset):
+    for session in SESSIONS[dataset]:
         receipt = checkpoints.fetch_optional.get(
             dataset=dataset, session=session
         ).output[0]
@@ -128,7 +126,7 @@ def available(dataset):
 
 def quality(dataset):
     """Checks of every recording of a data set."""
-    return [f"results/quality/{dataset}/{s}.tsv" for s in sessions(dataset)]
+    return [f"results/quality/{dataset}/{s}.tsv" for s in SESSIONS[dataset]]
 
 
 def prepared(dataset):
@@ -137,7 +135,7 @@ def prepared(dataset):
         return []
     if not STUDY.datasets[dataset].preprocess:
         return []
-    return [f"results/preprocess/{dataset}/{s}.json" for s in sessions(dataset)]
+    return [f"results/preprocess/{dataset}/{s}.json" for s in SESSIONS[dataset]]
 
 
 def made_of(datasets):

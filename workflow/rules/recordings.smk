@@ -28,10 +28,7 @@ rule fetch:
     params:
         flags=fetch_flags,
         row=lambda wildcards: as_json(
-            [
-                r.model_dump()
-                for r in MANIFESTS[wildcards.dataset].sessions()[wildcards.session]
-            ]
+            [r.model_dump() for r in FILES[wildcards.dataset][wildcards.session]]
         ),
     shell:
         FETCH
