@@ -12,7 +12,7 @@ from neuropipe.models import MODELS, resolve
 from neuropipe.preprocess import check_steps
 
 # What steps make of what was recorded.
-MADE = {"spikes": {"counts"}, "ieeg": {"trials"}, "bold": {"betas"}}
+MADE = {"spikes": {"counts"}, "ieeg": {"trials"}, "bold": {"betas", "embedding"}}
 
 
 def table(n, length_s, **columns):
@@ -71,6 +71,16 @@ SESSIONS = {
         {"bold": series("bold", 200, 0.5, "voxel"), "embedding": xr.Dataset({"embedding": 1.0}),
          "intervals/events": table(30, 4.0, stimulus=[f"p{i}" for i in range(30)])},
         {"mindbridge"},
+    ),
+    "bold and names": (
+        {"bold": series("bold", 200, 0.5, "voxel"), "runs": table(4, 100.0),
+         "intervals/events": table(48, 4.0, trial_type=["cat", "face", "shoe"] * 16)},
+        {"mindbridge"},
+    ),
+    "bold and names in too few runs": (
+        {"bold": series("bold", 200, 0.5, "voxel"), "runs": table(2, 200.0),
+         "intervals/events": table(48, 4.0, trial_type=["cat", "face", "shoe"] * 16)},
+        set(),
     ),
     "voltages": ({"ieeg": series("voltage", 5000, 1000.0, "channel")}, set()),
     "voltages and words": (
@@ -134,6 +144,34 @@ def test_trials_are_the_table_that_covers_most():
     assert chosen.name == "laps"
     assert {"step": "cut_trials", "table": "laps"} in steps_of(found)
     assert said(found)["hmm_glm"].run["split"]["by"] == "trial"
+
+
+@pytest.mark.parametrize(
+    ("told", "run_s", "expected"),
+    [
+        (60.0, 60.0, {"low_hz": 0.5, "notch_hz": [60.0]}),
+        (None, 60.0, {"low_hz": 0.5, "notch_hz": [50.0]}),
+        (None, 7.0, {"low_hz": 1.0}),
+        (None, 3.0, {"low_hz": 2.0}),
+    ],
+)
+def test_the_filter_knows_the_mains_and_fits_into_a_run(told, run_s, expected):
+    voltage = series("voltage", 5000, 1000.0, "channel")
+    if told:
+        voltage.attrs["power_line_frequency_hz"] = told
+    [step] = [s for s in steps_of(contents({"ieeg": voltage, "runs": table(2, run_s)}))
+              if s["step"] == "filter_signal"]  # fmt: skip
+    assert expected.items() <= step.items()
+
+
+def test_names_of_conditions_are_held_out_by_run():
+    found = contents(SESSIONS["bold and names"][0])
+    run = said(found)["mindbridge"].run
+    assert run["split"] == {"by": "run", "folds": 4}
+    assert run["parameters"]["mode"] == "single"
+    assert run["parameters"]["pool_size"] == 3
+    assert [step["step"] for step in steps_of(found)] == [
+        "select_voxels", "single_trial", "embed_names"]  # fmt: skip
 
 
 def test_a_node_that_one_session_lacks_is_not_counted_on():

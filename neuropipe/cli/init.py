@@ -63,11 +63,15 @@ def init(
             mark = "suits" if one.suits else "does not suit"
             said.print(f"  {one.model} {mark}: {one.why}", markup=False)
     said.print(f"plan: {needs}")
-    said.print(f"wrote {config}; look through it, then, where the Snakefile is:")
+    here = Path("Snakefile").is_file()
+    if not here:
+        place, config = place.resolve(), config.resolve()
+    said.print(f"wrote {config}; look through it, then{'' if here else ', in the clone'}:")
     said.print(f"  neuropipe config validate {config}", markup=False)
     words = f"snakemake --directory {place} --configfile {config} --cores 2"
     said.print(f"  {words} -n pipelines    # what would run", markup=False)
     said.print(f"  {words} pipelines", markup=False)
+    said.print(f"the report will be {place / 'results' / 'report' / 'index.html'}", markup=False)
 
 
 def _plain(name: str) -> str:
@@ -79,14 +83,14 @@ def _plain(name: str) -> str:
 def _manifests(folder: Path, out_dir: Path, name: str) -> list[Path]:
     """Write the manifests of a folder; plain arrays get a page that is guessed first."""
     from neuropipe.io.survey import candidates_in, write_manifests
-    from neuropipe.io.table_draft import draft_page
+    from neuropipe.io.table_draft import GUESSED, draft_page
 
     page = out_dir / f"{name}.yaml"
     if not page.exists() and not candidates_in(folder):
         write_text(page, draft_page(folder, name.replace("_", " ")))
         log.warning("%s: guessed from the arrays of the folder; check it before you run", page)
         try:
-            return write_manifests(folder, out_dir, name)
+            return write_manifests(folder, out_dir, name, suffixes=GUESSED)
         except ManifestError:
             page.unlink()
             raise

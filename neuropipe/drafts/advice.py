@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from neuropipe.drafts.contents import Contents, Intervals
+from neuropipe.encoders import MINILM
 
 BIN_S = 0.05  # of counts: several spikes of a busy unit, short beside states and latents
 FEWEST_TRIALS, TRIAL_S = 12, (0.2, 60.0)
@@ -15,6 +17,11 @@ FEWEST_OF_A_CLASS = 10
 FOLDS = 3
 WINDOWS_PER_RECORDING = 24  # that a recording without trials is cut to
 SHORTEST_S = 30.0  # of a recording that states or latents can be learned from
+MAINS_HZ = 50.0  # where a recording does not say
+LOW_EDGES_HZ = (0.5, 1.0, 2.0)  # of the filter of voltages, the first that a run is long enough for
+KERNEL_CYCLES = 3.3  # length of a zero-phase FIR kernel in periods of its narrowest transition
+FEWEST_CONDITIONS = 3  # names that retrieval can choose among
+FEWEST_RUNS, MOST_RUN_FOLDS = 4, 6
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,9 @@ def steps_of(contents: Contents) -> list[dict[str, Any]]:
             steps.append({"step": "resample_behavior", "signals": list(contents.signals)})
     if "ieeg" in contents.nodes:
         rate = contents.rates_hz.get("ieeg", 1000.0)
-        steps.append({"step": "filter_signal", "low_hz": 0.5, "high_hz": _round(0.4 * rate, 200),
-                      "notch_hz": [50]})  # fmt: skip
+        mains = contents.mains_hz if math.isfinite(contents.mains_hz) else MAINS_HZ
+        steps.append({"step": "filter_signal", "low_hz": _low_hz(contents),
+                      "high_hz": _round(0.4 * rate, 200), "notch_hz": [mains]})  # fmt: skip
         scheme = "bipolar" if "shafts" in contents.notes else "average"
         steps.append({"step": "rereference", "scheme": scheme})
     if "bold" in contents.nodes:
@@ -69,9 +77,40 @@ def steps_of(contents: Contents) -> list[dict[str, Any]]:
         steps.append(step | ({"confounds": "motion6"} if "confounds" in contents.nodes else {}))
     if trials is not None and trials.name != "trials" and {"spikes", "ieeg"} & contents.nodes:
         steps.append({"step": "cut_trials", "table": trials.name})
+    named = named_conditions(contents)
+    nuisance = {"confounds": "motion6"} if "confounds" in contents.nodes else {}
     if "bold" in contents.nodes and _embedded(contents) and trials is not None:
-        steps = [{"step": "single_trial", "method": "lss", "table": trials.name}]
+        steps = [{"step": "single_trial", "method": "lss", "table": trials.name, **nuisance}]
+    elif named is not None:
+        table, column = named
+        steps = [
+            {"step": "select_voxels", "min_variance": 0.0},
+            {"step": "single_trial", "method": "lsa", "table": table.name, **nuisance},
+            {"step": "embed_names", "table": table.name, "column": column,
+             "extractor": "minilm" if all(map(find_spec, MINILM)) else "one_hot"},
+        ]  # fmt: skip
     return steps
+
+
+def named_conditions(contents: Contents) -> tuple[Intervals, str] | None:
+    """Return the table and the column that names what each trial of a BOLD series showed.
+
+    None where stimuli have features of their own, where no column names a few conditions that
+    each come once a run or more, or where there are no runs to hold out.
+    """
+    trials = trials_of(contents)
+    if "bold" not in contents.nodes or _embedded(contents) or trials is None:
+        return None
+    fitting = [
+        column
+        for column, counts in trials.classes.items()
+        if column != "run_label"
+        and len(counts) >= FEWEST_CONDITIONS
+        and min(counts.values()) >= max(FEWEST_OF_A_CLASS, contents.runs)
+    ]
+    if not fitting or contents.runs < FEWEST_RUNS:
+        return None
+    return trials, "trial_type" if "trial_type" in fitting else fitting[0]
 
 
 def advise(contents: Contents) -> list[Advice]:
@@ -83,6 +122,13 @@ def advise(contents: Contents) -> list[Advice]:
     """
     found = [rule(contents) for rule in RULES.values()]
     return sorted(found, key=lambda advice: not advice.suits)
+
+
+def _low_hz(contents: Contents) -> float:
+    """Return the lowest edge whose kernel, about 3.3 / edge s, fits twice into the shortest run."""
+    run_s = contents.shortest_run_s
+    fitting = [edge for edge in LOW_EDGES_HZ if not 2 * KERNEL_CYCLES / edge > run_s]
+    return (fitting or LOW_EDGES_HZ[-1:])[0]
 
 
 def _round(value: float, most: float) -> float:
@@ -202,6 +248,8 @@ def _ntf_connectome(contents: Contents) -> Advice:
 def _mindbridge(contents: Contents) -> Advice:
     if not {"bold", "betas"} & contents.nodes:
         return Advice("mindbridge", False, "it needs fMRI (node bold or betas), and there is none")
+    if named_conditions(contents) is not None:
+        return _named_mindbridge(contents)
     if not _embedded(contents):
         return Advice(
             "mindbridge", False,
@@ -218,6 +266,27 @@ def _mindbridge(contents: Contents) -> Advice:
     also = "" if contents.subjects > 1 else "made for several subjects; one gives no bridge"
     return Advice("mindbridge", True, f"BOLD and features of stimuli, {contents.subjects} subjects",
                   run, also)  # fmt: skip
+
+
+def _named_mindbridge(contents: Contents) -> Advice:
+    """Return the run that learns conditions by their names, held out by run."""
+    named = named_conditions(contents)
+    assert named is not None
+    table, column = named
+    n = len(table.classes[column])
+    run = {
+        "seed": 1,
+        "parameters": {"mode": "bridge" if contents.subjects > 1 else "single", "column": column,
+                       "shared_stimuli": "allow", "samples": "trial", "pool_size": n,
+                       "common_size": 64, "hidden": 64, "missing": "drop"},
+        "split": {"by": "run", "folds": min(contents.runs, MOST_RUN_FOLDS)},
+        "baselines": ["subject_ridge", "mean_embedding", "shuffled_bridge"],
+    }  # fmt: skip
+    why = f"BOLD and {n} named conditions ({column}) in {contents.runs} runs"
+    also = "features of the pictures themselves say more than names: `options: embedding:`"
+    if contents.subjects == 1:
+        also += "; made for several subjects, one gives no bridge"
+    return Advice("mindbridge", True, why, run, also)
 
 
 def _du_in(contents: Contents) -> Advice:

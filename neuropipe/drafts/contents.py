@@ -53,6 +53,12 @@ class Contents:
         clock of the neural data.
     notes : tuple of str
         What is worth a remark, such as a column of shafts.
+    mains_hz : float
+        Of the mains where node ``ieeg`` was recorded; NaN where it does not say.
+    runs : int
+        How many every session has at least; 1 where node ``runs`` is missing.
+    shortest_run_s : float
+        Shortest run of all sessions, s; NaN where node ``runs`` is missing.
     """
 
     name: str
@@ -66,6 +72,9 @@ class Contents:
     tables: tuple[Intervals, ...] = ()
     signals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mains_hz: float = float("nan")
+    runs: int = 1
+    shortest_run_s: float = float("nan")
 
     def of(self, family: str) -> list[str]:
         """Return the nodes of a family, such as ``calcium``, in order."""
@@ -87,6 +96,8 @@ def look(name: str, reader: str, recordings: Sequence[Recording]) -> Contents:
     ends = [e for d in datasets.values() if (e := _extent(d)) is not None]
     duration = max(e[1] for e in ends) - min(e[0] for e in ends) if ends else float("nan")
     shafts = "ieeg" in datasets and _several(datasets["ieeg"], "shaft")
+    runs = [_lengths_s(cast(xr.DataTree, r["runs"]).to_dataset()) for r in recordings
+            if "runs" in nodes]  # fmt: skip
     return Contents(
         name=name,
         reader=reader,
@@ -105,7 +116,11 @@ def look(name: str, reader: str, recordings: Sequence[Recording]) -> Contents:
             if n.startswith("behavior/") and (names := _columns(n.removeprefix("behavior/"), d))
         },
         notes=("shafts",) if shafts else (),
-    )
+        mains_hz=_mains_hz(datasets),
+        runs=min((len(lengths) for lengths in runs), default=1),
+        shortest_run_s=min((float(lengths.min()) for lengths in runs if len(lengths)),
+                           default=float("nan")),
+    )  # fmt: skip
 
 
 def _extent(dataset: xr.Dataset) -> tuple[float, float] | None:
@@ -117,6 +132,16 @@ def _extent(dataset: xr.Dataset) -> tuple[float, float] | None:
         ends = dataset["time"].isel(time=[0, -1]).values
         return float(ends[0]), float(ends[1])
     return None
+
+
+def _mains_hz(datasets: Mapping[str, xr.Dataset]) -> float:
+    told = datasets["ieeg"].attrs.get("power_line_frequency_hz") if "ieeg" in datasets else None
+    return float(told) if told else float("nan")
+
+
+def _lengths_s(intervals: xr.Dataset) -> np.ndarray:
+    lengths = (intervals["stop_time"] - intervals["start_time"]).values.astype(float)
+    return lengths[np.isfinite(lengths)]
 
 
 def _rate_hz(dataset: xr.Dataset) -> float | None:
@@ -148,11 +173,10 @@ def _several(dataset: xr.Dataset, name: str) -> bool:
 
 def _intervals(node: str, dataset: xr.Dataset) -> Intervals:
     rows = dataset.isel({dataset["start_time"].dims[0]: slice(0, READ_ROWS)})
-    lengths = (rows["stop_time"] - rows["start_time"]).values.astype(float)
-    finite = lengths[np.isfinite(lengths)]
+    finite = _lengths_s(rows)
     return Intervals(
         name=node.removeprefix("intervals/"),
-        n=len(lengths),
+        n=len(rows["start_time"]),
         length_s=float(np.median(finite)) if len(finite) else 0.0,
         classes={str(c): k for c in rows.data_vars if (k := _classes(rows[c]))},
     )

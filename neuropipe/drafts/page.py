@@ -15,10 +15,12 @@ STEP_WORDS = {
     "bin_spikes": "counts in bins; finer bins cost time in proportion",
     "resample_behavior": "onto the clock of the bins",
     "cut_trials": "which table says the trials; before_s, after_s, where choose more closely",
-    "filter_signal": "zero phase; 60 where the mains are of 60 Hz",
+    "filter_signal": "zero phase; the notch at the mains, 50 or 60 Hz",
     "rereference": "average, bipolar, laplacian, white_matter or channels",
     "clean_bold": "drift, and confounds where there are any",
     "single_trial": "an amplitude for each trial and voxel",
+    "select_voxels": "without those that never vary",
+    "embed_names": "features of the names: minilm (the extra encoders) or one_hot",
 }
 SPLIT_WORDS = {
     "by": "what is held out together: trial, block, run, stimulus, session or subject",

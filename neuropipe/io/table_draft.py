@@ -20,6 +20,7 @@ RATES_HZ = (0.1, 1e6)
 FEWEST_SAMPLES = 50
 SAME_START = 3  # letters by which a rate is named like its array
 TEXT = (".txt", ".tsv", ".csv")  # tables without units or rates: nothing to guess from
+GUESSED = tuple(suffix for suffix in SUFFIXES if suffix not in TEXT)
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,9 @@ def draft_page(folder: Path, title: str) -> str:
     ManifestError
         No file allows a guess: says what each holds, and what to do.
     """
-    files = [p for p in sorted(folder.rglob("[!.]*")) if p.suffix.lower() in SUFFIXES]
+    files = [p for p in sorted(folder.rglob("[!.]*")) if p.suffix.lower() in GUESSED]
     told = []
     for file in files:
-        if file.suffix.lower() in TEXT:
-            continue
         try:
             guess = guess_mapping(file)
         except NeuropipeError as error:

@@ -16,7 +16,7 @@ from neuropipe.config import read_study
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
     "gripforce_bids": set(),
-    "haxby2001_bids": set(),
+    "haxby2001_bids": {"mindbridge"},
     "ieeg_hfo_bids": set(),
     "nwb_human_mtl": {"hmm_glm"},
     "songbird_hvc": {"ntf_connectome"},
@@ -36,9 +36,11 @@ def songs(tmp_path):
     return folder
 
 
-def test_arrays_that_speak_for_themselves_become_a_study(neuropipe, songs, capsys):
+def test_arrays_that_speak_for_themselves_become_a_study(neuropipe, songs, capsys, caplog):
     study = songs.parent / "study"
+    caplog.clear()
     assert neuropipe("init", songs, "--output", study) == 0
+    assert "README.txt" not in caplog.text
     said = capsys.readouterr().out
     assert "ntf_connectome suits" in said
     assert "du_in does not suit: it needs intracranial voltages" in said
@@ -62,6 +64,15 @@ def test_time_first_in_hdf5_is_seen(neuropipe, tmp_path):
     assert neuropipe("init", folder, "--output", study, "--name", "Cells 1") == 0
     page = yaml.safe_load((study / "data_manifests" / "cells_1.yaml").read_text())
     assert page["options"]["nodes"]["calcium/traces_dff"]["dims"] == ["time", "roi"]
+
+
+def test_commands_hold_wherever_they_are_read(neuropipe, songs, capsys, monkeypatch):
+    monkeypatch.chdir(songs.parent)
+    assert neuropipe("init", songs, "--output", "study") == 0
+    said = capsys.readouterr().out
+    assert "in the clone" in said
+    assert f"--directory {songs.parent / 'study'} --configfile" in said
+    assert f"the report will be {songs.parent / 'study' / 'results'}" in said
 
 
 def test_what_is_there_is_never_overwritten(neuropipe, refused, songs):

@@ -72,7 +72,7 @@ def test_sentences_alike_are_near():
 def test_sentences_are_those_of_transformers():
     found = sentences()
     transformers = pytest.importorskip("transformers", reason="independent library")
-    [tokens] = encoders.shipped(minilm.PACKAGE, "model/config.json")
+    [tokens] = encoders.shipped(encoders.MINILM[0], "model/config.json")
     model = transformers.BertModel.from_pretrained(tokens.parent, local_files_only=True).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokens.parent, local_files_only=True)
     batch = tokenizer(SENTENCES, return_tensors="pt", padding=True)
