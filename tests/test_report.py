@@ -345,7 +345,9 @@ def test_quality_is_said_in_summary_and_beside_its_figure(tmp_path):
     text = page_of(a_study(quality=checks), tmp_path)
     assert "Quality of the recordings: 1 PASS, 1 FAIL." in text
     failed, passed = text.split('<h3 id="h-recording-1">')[1].split('<h3 id="h-recording-2">')
-    assert failed.index("FAIL: ieeg, A2: reason 2") < failed.index("WARN: ieeg, A1: reason 1")
+    assert failed.index("FAIL: ieeg, line ratio, A2: reason 2") < failed.index(
+        "WARN: ieeg, line ratio, A1: reason 1"
+    )
     assert "reason 0" not in passed.split("</article>")[0]
     assert "Quality of mouse, s1: FAIL" in failed
     assert "checked before anything was fitted" in text
@@ -360,7 +362,20 @@ def test_a_study_of_recordings_only(tmp_path):
     study = a_study(quality=(a_check("s1", "PASS"),))
     text = page_of(report.StudyReport(**{**vars(study), "runs": ()}), tmp_path)
     assert "Baselines" not in text
-    assert "in 0 runs" in text
+    assert "This study checked 1 recording" in text
+    assert "No model was fitted" in text
+
+
+def test_methods_name_the_steps_with_what_was_set(tmp_path):
+    history = (
+        {"name": "read_ieeg", "parameters": {"unit": ""}},
+        {"name": "filter_signal", "parameters": {"low_hz": 0.5, "notch_hz": [50, 100]}},
+        {"name": "rereference", "parameters": {"scheme": "bipolar"}},
+    )
+    checked = [report.Quality("mouse", s, a_check(s, "PASS").checks, SVG, history) for s in "ab"]
+    text = Page(page_of(a_study(quality=tuple(checked)), tmp_path)).text
+    said = "filter_signal (low_hz 0.5, notch_hz 50 and 100), then rereference (scheme bipolar)."
+    assert text.count(f"Recordings of mouse went through these steps: {said}") == 1
 
 
 def test_same_study_gives_same_bytes(tmp_path):
@@ -373,4 +388,4 @@ def test_same_study_gives_same_bytes(tmp_path):
 
 def test_a_study_of_nothing(tmp_path):
     study = report.StudyReport("Nothing", (), pd.DataFrame(), skipped=(report.Skipped("x", "y"),))
-    assert "0 recordings in 0 runs" in Page(page_of(study, tmp_path)).text
+    assert "This study checked 0 recordings" in Page(page_of(study, tmp_path)).text

@@ -92,8 +92,7 @@ def _study(study: str, config: Path | None) -> Study:
 
 
 def _command(config: Path | None) -> str:
-    named = f" --configfile {config}" if config is not None else ""
-    return f"snakemake --cores N{named} pipelines"
+    return f"snakemake --configfile {config or 'config.yaml'} --cores N pipelines"
 
 
 def _yaml(study: Study) -> str:
@@ -176,7 +175,7 @@ def _recordings(quality: list[Quality], runs: dict[str, Run], results: Path) -> 
     rows = []
     for item in quality:
         recording = open_recording(results / "ingest" / item.dataset / f"{item.session}.zarr")
-        nodes = dict.fromkeys(g.split("/")[1] for g in recording.groups if g != "/")
+        nodes = sorted(g.strip("/") for g in recording.groups if recording[g].variables)
         origin = {key: recording.attrs.get(key, "") for key in ("subject", "source", "sha256")}
         rows.append({
             "dataset": item.dataset, "session": item.session, **origin,

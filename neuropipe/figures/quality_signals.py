@@ -57,8 +57,7 @@ def voltages(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks)
     sizes.scatter(range(len(names)), np.maximum(size_uv, 1e-3), c=colors, s=9)
     whole_decades(sizes, size_uv)
     sizes.set(xlabel="channel", ylabel="standard deviation (µV)", title="Amplitude")
-    short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
-    name_ticks(sizes, "x", short, n_most=6)
+    name_ticks(sizes, "x", [_short(name) for name in names], n_most=6)
     sizes.tick_params(axis="x", rotation=90 if max(map(len, names)) > 3 else 0)
     _spectra(spectra, pieces, rate_hz, [name in bad for name in names])
     line_hz = dataset.attrs.get("power_line_frequency_hz")
@@ -68,6 +67,14 @@ def voltages(part: SubFigure, recording: xr.DataTree, node: str, checks: Checks)
     mains = f"mains {line_hz:g} Hz dotted" if line_hz else "mains frequency not stated"
     spectra.set_title(f"Spectra, {mains}")
     _snippet(traces, dataset, names, bad, rate_hz)
+
+
+def _short(name: str) -> str:
+    """Return a name of at most `LONGEST` letters; of a longer one both ends, for numbers end it."""
+    if len(name) <= LONGEST:
+        return name
+    half = LONGEST // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _spectra(axes, pieces: list[np.ndarray], rate_hz: float, bad: list[bool]) -> None:

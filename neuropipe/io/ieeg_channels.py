@@ -120,7 +120,7 @@ def factors(
         else:
             out[i] = VOLT[used]
             if table not in NO_UNIT and VOLT.get(table) != VOLT[used]:
-                against.append(f"{frame['name'][i]} {header} not {table}")
+                against.append(f"{frame['name'][i]} in {header}, not {table}")
     if lost or wrong:
         raise ReaderError(
             f"{path}: neural channels without a unit: {_few(lost) or 'none'}; with a unit that is "
@@ -129,7 +129,8 @@ def factors(
         )
     if against:
         log.warning(
-            "%s: %d units of channels.tsv contradict the header, which is used: %s",
+            "%s: the header and channels.tsv name different units of %d channels; the header's are "
+            "used: %s; see in the report whether amplitudes are those of a brain",
             path, len(against), _few(against),
         )  # fmt: skip
     return out

@@ -38,10 +38,9 @@ def row(
         return _row(node, item, check, value, units, "PASS", "could not be measured")
     found = f"found {_number(value, units)}"
     if is_beyond(value, fail, bad):
-        verdict, level = (
-            ("WARN" if part else "FAIL"),
-            f"{bad} the fail level {_number(fail, units)}",
-        )
+        verdict = "WARN" if part else "FAIL"
+        alone = ", a warning for one of many" if part else ""
+        level = f"{bad} the fail level {_number(fail, units)}{alone}"
     elif is_beyond(value, warn, bad):
         verdict, level = "WARN", f"{bad} the warn level {_number(warn, units)}"
     else:

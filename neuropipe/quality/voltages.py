@@ -74,7 +74,10 @@ def _of_node(
     ]
     alive = traces.sd[traces.sd > 0]
     if len(alive):
-        meaning = "no brain is that loud or still: the unit in the header is probably wrong"
+        meaning = (
+            "no brain is that loud or still: unit or resolution in the header is probably wrong; "
+            "mend them in a copy of it"
+        )
         rows += [
             row(node, "all", name, 1e6 * float(np.median(alive)), thresholds, meaning)
             for name in ("amplitude_uv", "amplitude_low_uv")

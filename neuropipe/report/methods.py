@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from neuropipe.report.references import REFERENCES
 from neuropipe.report.study import DataSource, RunReport, StudyReport
@@ -12,13 +14,13 @@ READERS = {
     "nwb": (("rubel2022nwb",), "Recordings were read from NWB files (Rübel et al. 2022)."),
     "bold": (
         ("gorgolewski2016bids", "abraham2014nilearn"),
-        "BOLD series were read from BIDS (Gorgolewski et al. 2016) with nibabel, masked and "
-        "cleaned with designs of nilearn (Abraham et al. 2014).",
+        "BOLD series were read from BIDS (Gorgolewski et al. 2016) with nibabel; masks and "
+        "cleaning, where steps name them, follow nilearn (Abraham et al. 2014).",
     ),
     "ieeg": (
         ("holdgraf2019ieegbids", "gramfort2013mne"),
-        "Intracranial recordings were read from BIDS (Holdgraf et al. 2019) and filtered with "
-        "MNE-Python's designs (Gramfort et al. 2013).",
+        "Intracranial recordings were read from BIDS (Holdgraf et al. 2019); filters, where "
+        "steps name them, are MNE-Python's designs (Gramfort et al. 2013).",
     ),
 }
 MODELS = {
@@ -160,6 +162,7 @@ def methods(study: StudyReport) -> list[str]:
     """Return the methods of a study, a paragraph each."""
     out = []
     out += [READERS[name][1] for name in _readers(study)]
+    out += _steps(study)
     if study.quality:
         out.append(
             "Each recording was checked before anything was fitted; levels of the checks stand in "
@@ -184,6 +187,37 @@ def methods(study: StudyReport) -> list[str]:
             "(Benjamini and Hochberg 1995)."
         )
     return out
+
+
+def _steps(study: StudyReport) -> list[str]:
+    """Return the steps of each data set in order with what was set, a sentence a data set."""
+    by_dataset: dict[str, list[str]] = {}
+    for item in study.quality:
+        steps = [s for s in item.history if not str(s.get("name", "")).startswith("read_")]
+        told = ", then ".join(_step(step) for step in steps)
+        if told and told not in by_dataset.setdefault(item.dataset, []):
+            by_dataset[item.dataset].append(told)
+    return [
+        f"Recordings of {name} went through these steps: {'; or '.join(ways)}."
+        for name, ways in by_dataset.items()
+        if ways
+    ]
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    settings = ", ".join(
+        f"{key} {_plain(value)}" for key, value in dict(step.get("parameters", {})).items()
+    )
+    return str(step.get("name", "")) + (f" ({settings})" if settings else "")
+
+
+def _plain(value: Any) -> str:
+    """Return a setting without quotes; a list or mapping as its parts."""
+    if isinstance(value, Mapping):
+        return " and ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " and ".join(map(_plain, value)) or "none"
+    return str(value)
 
 
 def _run_methods(run: RunReport) -> str:

@@ -82,7 +82,7 @@ NAMES = {
     "brain_retrieval_top1": "brains found by images, first",
     "brain_retrieval_top5": "brains found by images, among five",
 }
-UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm"}
+UNITS = {"s": "s", "ms": "ms", "hz": "Hz", "um": "µm", "mm": "mm", "uv": "µV"}
 
 
 def spoken(name: str) -> str:
@@ -222,10 +222,15 @@ def convergence(run: RunReport) -> str:
 
 def summary(study: StudyReport) -> str:
     """Return the study in a few sentences; each run has its own."""
-    sentences = [
-        f"This study analysed {_plural(len(study.recordings), 'recording')} in "
-        f"{_plural(len(study.runs), 'run')}."
-    ]
+    recordings = _plural(len(study.recordings), "recording")
+    if study.runs:
+        sentences = [f"This study analysed {recordings} in {_plural(len(study.runs), 'run')}."]
+    else:
+        sentences = [
+            f"This study checked {recordings} and made what its steps say. No model was fitted: "
+            "there is no run. A configuration that `neuropipe init` wrote says beside `runs` why "
+            "no model suits, and what is missing."
+        ]
     if study.quality:
         found = [item.verdict for item in study.quality]
         counts = ", ".join(f"{found.count(v)} {v}" for v in ("PASS", "WARN", "FAIL") if v in found)
@@ -254,7 +259,7 @@ def remarks(item: Quality) -> list[str]:
         "verdict", kind="stable", key=lambda v: v != "FAIL"
     )
     out = []
-    for (verdict, node, _), found in rows.groupby(["verdict", "node", "check"], sort=False):
+    for (verdict, node, check), found in rows.groupby(["verdict", "node", "check"], sort=False):
         items = found["item"].astype(str).tolist()
         reason = found["reason"].iloc[0]
         if len(items) > 1:
@@ -262,7 +267,7 @@ def remarks(item: Quality) -> list[str]:
             reason = f"{len(items)} of them ({named}), the first: {reason}"
         else:
             reason = f"{items[0]}: {reason}"
-        out.append(f"{verdict}: {node}, {reason}")
+        out.append(f"{verdict}: {node}, {heading(str(check))}, {reason}")
     return out
 
 

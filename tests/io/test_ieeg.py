@@ -180,7 +180,7 @@ def test_a_discontinuous_file_without_onsets_is_refused(tmp_path):
 def test_units_of_header_and_table(edf, caplog):
     tsv_beside(edf, A1=["A1", "SEEG", "V", "good"])
     np.testing.assert_allclose(read(edf)["ieeg/voltage"], signals(), atol=2e-8)
-    assert "A1 uV not V" in caplog.text
+    assert "A1 in uV, not V" in caplog.text
 
 
 def test_a_unit_is_never_guessed(tmp_path, caplog):

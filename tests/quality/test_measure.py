@@ -111,7 +111,7 @@ def test_numbers_written_out():
     assert checks.loc[("spikes", "13", "isi_violations"), "units"] == "1"
     reason = checks.loc[("spikes", "13", "isi_violations"), "reason"]
     assert reason.startswith("found 0.1")
-    assert "above the fail level 0.05: spikes of other cells" in reason
+    assert "above the fail level 0.05, a warning for one of many: spikes of other" in reason
 
 
 def test_levels_are_the_users():
@@ -138,7 +138,7 @@ def test_volts_that_are_microvolts():
     recording["ieeg"].dataset = node
     loud = table(recording).loc[("ieeg", "all", "amplitude_uv")]
     assert loud["verdict"] == "FAIL"
-    assert "unit in the header" in loud["reason"]
+    assert "mend them in a copy" in loud["reason"]
 
 
 def test_clocks():

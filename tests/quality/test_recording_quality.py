@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from planted_faults import PLANTED, clock, tree
 
+from neuropipe.figures.quality_signals import LONGEST, _short
 from neuropipe.figures.recording_quality import plot_quality
 from neuropipe.figures.style import save
 from neuropipe.quality import COLUMNS, measure
@@ -63,3 +64,10 @@ def test_odd_nodes_are_drawn():
     figure = checked(tree(behavior__song=song, calcium__a=silent, behavior__p=lost,
                           ephys__lfp=short))  # fmt: skip
     assert len(figure.axes) == 1 + 1 + 3 + 1 + 3
+
+
+def test_long_names_keep_the_number_at_their_end():
+    names = ["LFP_RIGHT_0", "LFP_RIGHT_1", "ECOG_RIGHT_0", "A1"]
+    short = [_short(name) for name in names]
+    assert len(set(short)) == len(names)
+    assert max(map(len, short)) <= LONGEST
