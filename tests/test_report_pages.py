@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import Page, a_check, a_run, a_study, page_of, score_rows
+from test_report import SVG, Page, a_check, a_run, a_study, page_of, score_rows
 
 from neuropipe import report
 from neuropipe.report import group, progress, words
-from neuropipe.report.nulls import nulls
+from neuropipe.report.nulls import nulls, unexceptional
 
 
 def sessions(gains, metric="bits_per_spike"):
@@ -114,8 +114,9 @@ def a_table(name, **columns):
         (
             a_table("null_test", fold=[0, 0, 0], traces=["recorded", "shifted 1", "shifted 2"],
                     explained_variance=[0.5, 0.2, 0.3], p_value=[1 / 3, np.nan, np.nan]),
-            "reached 0.3 of explained variance at most, the recorded ones 0.5 or more "
-            "(p 0.3333 in each fold; 2 shifts can show no less than 0.3333)",
+            "explains 0.5 of the variance, of the same traces shifted against each other 0.3 at "
+            "most: more than all shifts in 1 of 1 folds (p 0.3333; 2 shifts can show no less than "
+            "0.3333)",
         ),
         (
             a_table("behavior_decoding", estimator=["hmm_glm"] * 2, r=[0.8, 0.6],
@@ -141,6 +142,46 @@ def test_chance_is_said_beside_the_scores(table, expected, tmp_path):
     assert expected in said
     assert expected in Page(page_of(a_study(run), tmp_path)).text
     assert nulls(a_run()) == []
+
+
+def shuffled(*p_values):
+    rows = [
+        {"fold": fold, "traces": traces, "explained_variance": v, "p_value": p}
+        for fold, p in enumerate(p_values)
+        for traces, v, p in (("recorded", 0.4, p), ("shifted 1", 0.6 * p, np.nan),
+                             *((f"shifted {i}", 0.1, np.nan) for i in range(2, 20)))
+    ]  # fmt: skip
+    return report.Table("null_test", "Caption.", pd.DataFrame(rows))
+
+
+def test_what_is_no_more_than_chance_is_a_warning(tmp_path):
+    run = a_run(tables=(shuffled(0.05, 0.8),))
+    text = Page(page_of(a_study(run), tmp_path)).text
+    assert "No more than chance: in 1 of 2 folds" in text
+    assert "explains 0.4, 0.4 of the variance" in text
+    assert "0.1, 0.48 at most: more than all shifts in 1 of 2 folds (p at most 0.8" in text
+    assert unexceptional(a_run(tables=(shuffled(0.05, 0.05),))) == []
+    assert unexceptional(a_run()) == []
+
+
+def test_what_has_nothing_to_show_is_a_line(tmp_path):
+    empty = report.Figure("rank_choice", "A long caption.", SVG, notice="The rank was set to 6.")
+    none = report.Table("group_recovery", "Recovery of groups, if planted: much. More.",
+                        pd.DataFrame())  # fmt: skip
+    text = Page(page_of(a_study(a_run(figures=(empty,), tables=(none,))), tmp_path)).text
+    assert "Rank choice: The rank was set to 6." in text
+    assert "Group recovery: no rows. Recovery of groups, if planted." in text
+    assert "A long caption." not in text
+    assert "No rows." not in text
+
+
+def test_few_scores_never_won(tmp_path):
+    few = a_run(scores=score_rows(1.0, 1.5, -0.6, -0.4, n=3))
+    said = Page(page_of(a_study(few, a_run(scores=score_rows(n=3))), tmp_path)).text
+    assert "the model was behind, on too few scores to say that it lost" in said
+    assert "the model was ahead, on too few scores to say that it won" in said
+    assert "ahead of every baseline, on too few scores to be sure, in 1; a baseline was" in said
+    assert "Baseline not beaten: Poisson GLM" in said
 
 
 def test_the_configuration_travels_with_the_page(tmp_path):

@@ -7,7 +7,7 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -209,9 +209,15 @@ def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport
 
     from neuropipe import figures, tables
     from neuropipe.cli.gather import TEXT, gather
+    from neuropipe.figures.style import notice_of
     from neuropipe.report import Figure, RunReport, Table
 
     found = gather(name, run, results)
+
+    def drawn(figure: str) -> Figure:
+        path = f"{results}/figure/{name}/{figure}.svg"
+        svg = Path(path).read_text()
+        return Figure(figure, figures.caption(figure), svg, path, notice_of(svg))
 
     def read(table: str) -> pd.DataFrame:
         return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t", dtype=TEXT)
@@ -228,19 +234,12 @@ def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport
         dataset=run.dataset,
         seed=run.seed,
         settings=run.model_dump(),
-        splits={**run.split.model_dump(), "folds": run.split.folds},
+        splits=_splits(run),
         converged={e: tuple(flags) for e, flags in converged.items()},
         scores=read("scores"),
         recordings=read("recordings"),
         figures=tuple(
-            Figure(
-                f,
-                figures.caption(f),
-                (results / "figure" / name / f"{f}.svg").read_text(),
-                f"{results}/figure/{name}/{f}.svg",
-            )
-            for f in figures.suiting(run.model, run.figures)
-            if f"{name}/{f}" not in lost
+            drawn(f) for f in figures.suiting(run.model, run.figures) if f"{name}/{f}" not in lost
         ),
         tables=tuple(
             Table(t, tables.caption(t), read(t))
@@ -250,6 +249,14 @@ def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport
         warnings=warnings,
         sessions=_sessions(found),
         trust=_trust(name, run.model, results / "trust" / f"{name}.tsv"),
+    )
+
+
+def _splits(run: Run) -> dict[str, Any]:
+    """Return how the folds were made, without the column that only folds by stimulus read."""
+    found = run.split.model_dump()
+    return (
+        found if run.split.by == "stimulus" else {k: v for k, v in found.items() if k != "column"}
     )
 
 

@@ -15,6 +15,7 @@ BIN_S = 0.05  # of counts: several spikes of a busy unit, short beside states an
 FEWEST_TRIALS, TRIAL_S = 12, (0.2, 60.0)
 FEWEST_OF_A_CLASS = 10
 FOLDS = 3
+SHUFFLES = 19  # the fewest that can show p of 0.05
 WINDOWS_PER_RECORDING = 24  # that a recording without trials is cut to
 SHORTEST_S = 30.0  # of a recording that states or latents can be learned from
 MAINS_HZ = 50.0  # where a recording does not say
@@ -222,7 +223,7 @@ def _ntf_connectome(contents: Contents) -> Advice:
             why += "; step average_regions with an atlas makes regions of a BOLD series"
         return Advice("ntf_connectome", False, why)
     parameters: dict[str, Any] = {
-        "rank": 6, "n_restarts": 4, "n_shuffles": 9, "missing": "drop",
+        "rank": 6, "n_restarts": 4, "n_shuffles": SHUFFLES, "missing": "drop",
         "observations": series[0] if series else "counts",
     }  # fmt: skip
     if contents.subjects > 1 and not trials_of(contents):

@@ -24,6 +24,7 @@ STEP_WORDS = {
 }
 SPLIT_WORDS = {
     "by": "what is held out together: trial, block, run, stimulus, session or subject",
+    "folds": "for a first look; intervals mean something from five scores on",
     "buffer_s": "training data nearer than this to held-out data are left out",
     "window_s": "there are no trials: the recording is cut into windows of this length",
     "blocks_per_fold": "separate stretches that a fold holds out",

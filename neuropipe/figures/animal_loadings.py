@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neuropipe.components import planted_components, planted_part, truth_of
+from neuropipe.errors import DataError
 from neuropipe.figures.fits import fitted
 from neuropipe.figures.motifs import FIT, matches_by_fold
 from neuropipe.figures.style import SEQUENTIAL, drawn, heat, name_ticks, new_figure, state_colors
@@ -35,6 +36,8 @@ def plot(results: RunResults) -> Figure:
     parameters = fitted(results, *FIT)
     loading = parameters["animal_loading"].transpose("animal", "component").values
     n_animals, n = loading.shape
+    if n_animals < 2:
+        raise DataError("The recordings are of one animal, so no loadings are to be compared.")
     figure = new_figure(1.1 + max(1.6, min(0.2 * n_animals, 6.0)))
     others = matches_by_fold(results)
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))

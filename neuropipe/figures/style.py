@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import wraps
+from html import unescape
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -40,6 +42,8 @@ INHIBITORY, NONE, EXCITATORY = "#2166AC", "#8a8a8a", "#B2182B"
 CATEGORIES = {"inhibitory": INHIBITORY, "none": NONE, "excitatory": EXCITATORY}
 DIVERGING = "RdBu_r"  # its ends are INHIBITORY and EXCITATORY
 SEQUENTIAL = "cividis"
+
+NOTICE = re.compile(r"<dc:description>(.*?)</dc:description>", re.DOTALL)
 
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
@@ -86,7 +90,14 @@ def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 def _notice(sentence: str) -> Figure:
     figure = new_figure(0.8)
     figure.text(0.5, 0.5, sentence, ha="center", va="center", wrap=True, color="#444444")
+    figure.set_label(sentence)
     return figure
+
+
+def notice_of(svg: str) -> str:
+    """Return why a saved figure shows nothing, from its text; empty where it shows something."""
+    found = NOTICE.search(svg)
+    return unescape(found[1]).strip() if found else ""
 
 
 def state_colors(n_states: int) -> list[str]:
@@ -160,7 +171,9 @@ def save(figure: Figure, path: Path | str) -> None:
     os.close(handle)
     try:
         with matplotlib.rc_context(_RC):
-            figure.savefig(scratch, format="svg", metadata={"Date": None, "Creator": None})
+            told = {"Description": str(figure.get_label())} if figure.get_label() else {}
+            bare: dict[str, str | None] = {"Date": None, "Creator": None}
+            figure.savefig(scratch, format="svg", metadata=bare | told)
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
     except BaseException:

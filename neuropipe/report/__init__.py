@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from neuropipe.report import group, methods, progress, words
 from neuropipe.report.cost import cost_tables
-from neuropipe.report.nulls import nulls
+from neuropipe.report.nulls import nulls, unexceptional
 from neuropipe.report.study import (
     RECORDING_COLUMNS,
     DataSource,
@@ -114,6 +114,9 @@ def _environment() -> Environment:
         "convergence": words.convergence,
         "remarks": words.remarks,
         "warnings_of": words.warnings,
+        "unexceptional": unexceptional,
+        "not_shown": words.not_shown,
+        "FEW_SCORES": words.FEW_SCORES,
     }
     return environment
 

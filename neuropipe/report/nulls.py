@@ -9,11 +9,29 @@ import pandas as pd
 from neuropipe.report.study import RunReport
 from neuropipe.report.words import number, spoken
 
+LEVEL = 0.05  # of p, above which chance does as well
+
 
 def nulls(run: RunReport) -> list[str]:
     """Return a sentence for each comparison with chance that the run's tables hold."""
     frames = {table.name: table.frame for table in run.tables if len(table.frame)}
     return [said for name, tell in TOLD.items() if name in frames for said in tell(frames[name])]
+
+
+def unexceptional(run: RunReport) -> list[str]:
+    """Return a warning where chance alone does as well in some fold; none where nobody asked."""
+    [frame] = [t.frame for t in run.tables if t.name == "null_test"] or [pd.DataFrame()]
+    if not len(frame):
+        return []
+    p_values = frame["p_value"].dropna()
+    n = int((frame["traces"] != "recorded").groupby(frame["fold"]).sum().max())
+    high = int((p_values > max(LEVEL, 1 / (n + 1))).sum())
+    if not high:
+        return []
+    return [
+        f"No more than chance: in {high} of {len(p_values)} folds traces that were shifted against "
+        f"each other are explained as well ({_p(p_values)}); do not read those components."
+    ]
 
 
 def _p(values: pd.Series) -> str:
@@ -30,12 +48,20 @@ def _shifted(frame: pd.DataFrame) -> list[str]:
     if not len(shifted) or not len(p_values):
         return []
     n = int(shifted.groupby("fold")["traces"].nunique().max())
-    most, least = shifted["explained_variance"].max(), own["explained_variance"].min()
+    recorded = own.groupby("fold")["explained_variance"].first()
+    most = shifted.groupby("fold")["explained_variance"].max()
+    above = int((recorded > most.reindex(recorded.index)).sum())
     return [
-        f"Traces shifted against each other reached {number(float(most))} of explained variance at "
-        f"most, the recorded ones {number(float(least))} or more ({_p(p_values)} in each fold; {n} "
-        f"shifts can show no less than {number(1 / (n + 1))})."
+        f"Of training data that were recorded, the fit explains {_listed(recorded)} of the "
+        f"variance, of the same traces shifted against each other {_listed(most)} at most: more "
+        f"than all shifts in {above} of {len(recorded)} folds ({_p(p_values)}; {n} shifts can show "
+        f"no less than {number(1 / (n + 1))})."
     ]
+
+
+def _listed(values: pd.Series) -> str:
+    """Return a value for each fold."""
+    return ", ".join(number(float(value)) for value in values)
 
 
 def _decoded(frame: pd.DataFrame) -> list[str]:

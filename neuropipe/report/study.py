@@ -11,12 +11,16 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: its name, its caption, the text of the SVG, and its place in the results."""
+    """A drawn figure: its name, its caption, the text of the SVG, and its place in the results.
+
+    `notice` says why there was nothing to draw, empty for a figure that shows something.
+    """
 
     name: str
     caption: str
     svg: str
     path: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True)

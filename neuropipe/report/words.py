@@ -23,6 +23,8 @@ MANY_DIGITS = 1e7  # from here on a number is written with its power of ten
 ENDINGS = {
     "won": "the model won",
     "lost": "the model lost",
+    "ahead": "the model was ahead, on too few scores to say that it won",
+    "behind": "the model was behind, on too few scores to say that it lost",
     "unclear": "the interval includes zero, so neither clearly won",
     "no interval": "too few folds for an interval",
 }
@@ -205,9 +207,11 @@ def outcome(run: RunReport) -> str:
         return "no baseline"
     if not np.isfinite(low):
         return "no interval"
-    if low > 0 or high < 0:
-        return "won" if gain > 0 else "lost"
-    return "unclear"
+    if low <= 0 <= high:
+        return "unclear"
+    if scores.loc["best baseline"]["n_pairs"] < FEW_SCORES:
+        return "ahead" if gain > 0 else "behind"
+    return "won" if gain > 0 else "lost"
 
 
 def convergence(run: RunReport) -> str:
@@ -239,7 +243,9 @@ def summary(study: StudyReport) -> str:
         words = [outcome(run) for run in study.runs]
         told = {
             "won": "the model predicted held-out data better than every baseline in",
-            "lost": "a baseline predicted them better in",
+            "lost": "a baseline predicted held-out data better in",
+            "ahead": "the model was ahead of every baseline, on too few scores to be sure, in",
+            "behind": "a baseline was ahead, on too few scores to be sure, in",
             "unclear": "neither was clearly better in",
         }
         counts = "; ".join(f"{said} {words.count(w)}" for w, said in told.items() if w in words)
@@ -269,6 +275,17 @@ def remarks(item: Quality) -> list[str]:
             reason = f"{items[0]}: {reason}"
         out.append(f"{verdict}: {node}, {heading(str(check))}, {reason}")
     return out
+
+
+def not_shown(run: RunReport) -> list[str]:
+    """Return the figures and tables that a run has nothing for, a sentence each with the reason."""
+    figures = [(f.name, f.notice) for f in run.figures if f.notice]
+    tables = [
+        (t.name, f"no rows. {t.caption.partition(': ')[0].partition('. ')[0].rstrip('.')}.")
+        for t in run.tables
+        if not len(t.frame)
+    ]
+    return [f"{spoken(name).capitalize()}: {why}" for name, why in (*figures, *tables)]
 
 
 def warnings(run: RunReport) -> list[str]:
@@ -311,10 +328,16 @@ def _warnings_of_scores(run: RunReport) -> list[str]:
     if "best baseline" in scores.index:
         best = scores.loc["best baseline"]
         name = spoken(str(best["estimator"]))
-        if best["model_minus_estimator"] < 0:
+        if outcome(run) == "lost":
             out.append(
                 f"Baseline ahead: {name} predicts held-out data better than {spoken(run.model)}; "
                 "the simpler account is the better one here."
+            )
+        elif best["model_minus_estimator"] < 0:
+            out.append(
+                f"Baseline not beaten: {name} predicts held-out data as well as "
+                f"{spoken(run.model)} or better; keep to the simpler account until more data say "
+                "otherwise."
             )
         elif best["difference_ci_low"] <= 0:
             out.append(f"No clear gain: the interval of the difference to {name} includes zero.")

@@ -12,9 +12,9 @@ COLUMNS = ("component", "unit", "community", "membership")
 
 
 def table(results: RunResults) -> pd.DataFrame:
-    """Community of every unit in every component's graph, by community and membership (mean
-    affinity with all others, the largest 1). Numbers of communities mean nothing across
-    components. First fold of the run.
+    """Community of every unit in every component's graph, the community of the largest mean
+    membership first, and its units by membership (mean affinity with all others, the largest 1).
+    Numbers of communities mean nothing across components. First fold of the run.
 
     Parameters
     ----------
@@ -34,5 +34,8 @@ def table(results: RunResults) -> pd.DataFrame:
             "membership": first["membership"].transpose("component", "unit").values.ravel(),
         }
     )
-    order = ["component", "community", "membership"]
-    return frame.sort_values(order, ascending=[True, True, False], kind="stable", ignore_index=True)
+    frame["mean"] = frame.groupby(["component", "community"])["membership"].transform("mean")
+    order = ["component", "mean", "community", "membership"]
+    ascending = [True, False, True, False]
+    rows = frame.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
+    return rows[list(COLUMNS)]

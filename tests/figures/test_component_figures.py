@@ -13,7 +13,7 @@ from neuropipe.figures.component_activations import _timed, broken
 from neuropipe.figures.convergence import _best
 from neuropipe.figures.motif_graphs import positions, strongest_pairs
 from neuropipe.figures.motifs import ordered_units
-from neuropipe.figures.style import save
+from neuropipe.figures.style import notice_of, save
 
 OWN = [name for name in suiting(MODEL) if name not in suiting("other")]
 
@@ -65,6 +65,23 @@ def test_labels_of_components_carry_units(name, expected, full_run):
 def test_a_rank_that_was_given_is_said():
     figure = resolve("rank_choice")(made_groups_run(chosen=False))
     assert "The rank was set to 3" in labels_of(figure)
+
+
+def test_one_animal_has_no_loadings_to_compare(tmp_path):
+    run = made_groups_run()
+    alone = {key: fit.isel(animal=[0]) for key, fit in run.parameters.items()
+             if "animal" in fit.dims}  # fmt: skip
+    figure = resolve("animal_loadings")(
+        dataclasses.replace(run, parameters={**run.parameters, **alone})
+    )
+    save(figure, tmp_path / "figure.svg")
+    said = "The recordings are of one animal, so no loadings are to be compared."
+    assert notice_of((tmp_path / "figure.svg").read_text()) == said
+
+
+def test_a_figure_that_shows_something_has_no_notice(full_run, tmp_path):
+    save(resolve("animal_loadings")(full_run), tmp_path / "figure.svg")
+    assert notice_of((tmp_path / "figure.svg").read_text()) == ""
 
 
 def test_rank_choice_rings_what_each_fold_chose(full_run):

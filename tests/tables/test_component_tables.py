@@ -57,6 +57,9 @@ def test_communities_and_null_by_hand(full_run):
     last = table[(table["component"] == 2) & (table["community"] == 1)]
     assert sorted(last["unit"]) == ["N008", "N009", "N010", "N011"]
     assert last["membership"].is_monotonic_decreasing
+    for _, rows in table.groupby("component"):
+        means = rows.groupby("community", sort=False)["membership"].mean()
+        assert means.is_monotonic_decreasing
     null = resolve("null_test")(full_run)
     assert null["traces"].tolist() == ["recorded", *(f"shifted {n}" for n in range(1, 5))] * 2
     assert null["p_value"].iloc[0] == 0.2
