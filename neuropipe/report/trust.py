@@ -43,8 +43,34 @@ def _groups(frame: pd.DataFrame) -> str:
     )
 
 
+def _drives(frame: pd.DataFrame) -> str:
+    auc = frame.groupby("method", sort=False)["auc"].mean()
+    told = ", ".join(f"{number(float(value))} by {method}" for method, value in auc.items())
+    return (
+        "pairs of units of which one drives the other are told from other pairs with an area of "
+        f"{told} (one half is chance)."
+    )
+
+
+def _images(frame: pd.DataFrame) -> str:
+    told = frame[frame["metric"] == "two_way_image"]
+    parts = [f"{row.subject} {number(float(row.value))}" for row in told.itertuples()]
+    return f"two-way identification of held-out images, one half by chance: {', '.join(parts)}."
+
+
+def _classes(frame: pd.DataFrame) -> str:
+    last = frame.iloc[-1]
+    return (
+        f"{number(100 * float(last['accuracy']))}% of held-out trials were told among "
+        f"{int(last['classes'])} planted classes, {number(100 * float(last['chance']))}% by chance."
+    )
+
+
 TOLD: dict[str, Callable[[pd.DataFrame], str]] = {
     "hmm_glm": _states,
     "mm_gpvae": _latents,
     "ntf_connectome": _groups,
+    "neuroformer": _drives,
+    "mindbridge": _images,
+    "du_in": _classes,
 }
