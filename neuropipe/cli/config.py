@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from neuropipe.cli import app
+from neuropipe.cli.files import working_folder
 from neuropipe.errors import ConfigError
 
 group = typer.Typer(no_args_is_help=True, help="Check or show a configuration.")
@@ -20,18 +21,6 @@ Folder = Annotated[
 ]
 
 
-def working_folder(config: Path, given: Path | None) -> Path:
-    """Return the folder that manifests are named from: here, or where the configuration lies."""
-    from neuropipe.config import read_study
-
-    if given is not None:
-        return given
-    named = [Path(data.manifest) for data in read_study(config).datasets.values()]
-    here = all(path.exists() for path in named)
-    beside = all((config.parent / path).exists() for path in named)
-    return config.parent if beside and not here else Path()
-
-
 @group.command()
 def validate(config: File, folder: Folder = None) -> None:
     """Refuse a configuration that no run could carry out; says where, and what was meant."""
@@ -39,7 +28,8 @@ def validate(config: File, folder: Folder = None) -> None:
     from neuropipe.config import read_study
 
     study = read_study(config)
-    manifests = check_references(study, working_folder(config, folder))
+    place = folder if folder is not None else working_folder(study, config)
+    manifests = check_references(study, place)
     sessions = sum(len(manifest.sessions()) for manifest in manifests.values())
     fits = sum(run.split.folds * len(run.estimators()) for run in study.runs.values())
     told = ((len(manifests), "data set"), (sessions, "session"), (len(study.runs), "run"),

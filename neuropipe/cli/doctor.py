@@ -15,6 +15,7 @@ from rich.table import Table
 
 from neuropipe import __version__
 from neuropipe.cli import app
+from neuropipe.cli.files import results_of, working_folder
 from neuropipe.errors import NeuropipeError
 
 PACKAGES = ("torch", "triton", "numpy", "xarray", "zarr", "dask", "pynwb", "snakemake")
@@ -63,7 +64,9 @@ def _planned(config: Path, results: Path) -> Table:
     from neuropipe.config import read_study
     from neuropipe.plan import plan
 
-    jobs = list(plan(read_study(config), results))
+    study = read_study(config)
+    folder = working_folder(study, config)
+    jobs = list(plan(study, results_of(results, folder), folder))
     out = Table("rule", "job", "memory (MB)", "time (s)", "basis", title=f"plan of {config}")
     for job in jobs:
         out.add_row(job.rule, job.name, f"{job.memory_mb:,}", f"{job.seconds:,.0f}", job.basis)

@@ -12,7 +12,23 @@ from typing import Any
 
 import pandas as pd
 
+from neuropipe.config import Study
 from neuropipe.errors import ConfigError, ManifestError, NeuropipeError
+
+USUAL_RESULTS = Path("results")
+
+
+def working_folder(study: Study, config: Path) -> Path:
+    """Return the folder that a study's paths are named from: here, or where its file lies."""
+    named = [Path(data.manifest) for data in study.datasets.values()]
+    here = all(path.exists() for path in named)
+    beside = all((config.parent / path).exists() for path in named)
+    return config.parent if beside and not here else Path()
+
+
+def results_of(given: Path, folder: Path) -> Path:
+    """Return the folder of results: the usual one lies with the study, any other where it says."""
+    return folder / given if given == USUAL_RESULTS else given
 
 
 def write_text(path: Path, text: str) -> None:

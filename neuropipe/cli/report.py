@@ -13,7 +13,7 @@ import typer
 
 from neuropipe import __version__
 from neuropipe.cli import Output, Results, app
-from neuropipe.cli.files import parse_json, read_json
+from neuropipe.cli.files import parse_json, read_json, results_of, working_folder
 from neuropipe.cli.provenance import code_version
 from neuropipe.config import Run, Study, build, read_study
 from neuropipe.errors import ConfigError
@@ -43,7 +43,9 @@ def report(
     from neuropipe.report import StudyReport, render
 
     block = _study(study, config)
-    jobs = tuple(jobs_of(block, results))
+    folder = working_folder(block, config) if config is not None else Path()
+    results = results_of(results, folder)
+    jobs = tuple(jobs_of(block, results, folder))
     skipped = [s for name in block.datasets for s in _skipped(name, block, results)]
     left_out = {s.name for s in skipped}
     if partial:
@@ -53,7 +55,7 @@ def report(
     runs = {n: r for n, r in block.runs.items() if r.dataset not in left_out and n not in left_out}
     reports = [_run(name, run, results, jobs) for name, run in runs.items()]
     kept = [name for name in block.datasets if name not in left_out]
-    quality = [q for name in kept for q in _quality(name, block, results, left_out)]
+    quality = [q for name in kept for q in _quality(name, block, results, folder, left_out)]
     libraries = ("torch", "xarray", "zarr", "pynwb", "nibabel", "nilearn", "mne", "scikit-learn",
                  "snakemake")  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ def report(
             title=block.title or block.study,
             runs=tuple(reports),
             recordings=_recordings(quality, runs, results),
-            datasets=tuple(_source(name, block) for name in kept),
+            datasets=tuple(_source(name, block, folder) for name in kept),
             quality=tuple(quality),
             skipped=tuple(skipped),
             provenance={
@@ -132,16 +134,18 @@ def _skipped(name: str, study: Study, results: Path) -> list[Skipped]:
     return [Skipped(name, lost[0]["reason"])] if lost else []
 
 
-def _source(name: str, study: Study) -> DataSource:
+def _source(name: str, study: Study, folder: Path) -> DataSource:
     from neuropipe.io.manifest import read_manifest
     from neuropipe.report import DataSource
 
-    page = read_manifest(study.datasets[name].manifest)
+    page = read_manifest(folder / study.datasets[name].manifest)
     drawn = all(row.simulated for row in page.rows)
     return DataSource(name, page.title, page.doi, page.licence, page.reader, page.citation, drawn)
 
 
-def _quality(name: str, study: Study, results: Path, left_out: set[str]) -> list[Quality]:
+def _quality(
+    name: str, study: Study, results: Path, folder: Path, left_out: set[str]
+) -> list[Quality]:
     """Return the checks of a data set's recordings, with what was done to each."""
     import pandas as pd
 
@@ -150,7 +154,7 @@ def _quality(name: str, study: Study, results: Path, left_out: set[str]) -> list
     from neuropipe.report import Quality
 
     wanted = study.datasets[name].sessions
-    known = read_manifest(study.datasets[name].manifest).sessions()
+    known = read_manifest(folder / study.datasets[name].manifest).sessions()
     found = []
     for session in known if wanted == "all" else wanted:
         if f"{name}/{session}" in left_out:

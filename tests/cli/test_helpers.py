@@ -140,6 +140,20 @@ def test_doctor_plans_a_study(study, neuropipe, capsys, tmp_path):
     assert "estimated" in said
 
 
+def test_a_plan_is_made_from_anywhere(neuropipe, study, capsys, tmp_path, monkeypatch):
+    place = tmp_path / "mine"
+    (place / "pages").mkdir(parents=True)
+    for name in ("tiny.yaml", "tiny.tsv"):
+        (place / "pages" / name).write_bytes(study.page.with_name(name).read_bytes())
+    config = place / "study.yaml"
+    config.write_text(
+        json.dumps({"study": "s", "datasets": {"tiny": {"manifest": "pages/tiny.yaml"}}})
+    )
+    monkeypatch.chdir(tmp_path)
+    assert neuropipe("doctor", "--plan", config) == 0
+    assert "4 jobs" in capsys.readouterr().out
+
+
 def test_quality_writes_a_table_and_a_figure(study, neuropipe, tmp_path):
     table = tmp_path / "q" / "s1.tsv"
     assert neuropipe("quality", study.ingested, "--output", table) == 0

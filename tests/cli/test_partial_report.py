@@ -39,6 +39,17 @@ def test_what_is_there_is_reported_and_the_rest_is_explained(half, neuropipe, tm
     assert "1 failed" in text
 
 
+def test_a_report_is_made_from_anywhere(half, neuropipe, tmp_path, monkeypatch):
+    config, _ = half
+    told = yaml.safe_load(config.read_text())
+    told["datasets"]["tiny"]["manifest"] = "tiny.yaml"
+    config.write_text(yaml.safe_dump(told))
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "r" / "index.html"
+    assert neuropipe("report", "--config", config, "--output", page, "--partial") == 0
+    assert "s1 of tiny" in page.read_text()
+
+
 def test_without_partial_half_a_study_has_no_report(half, refused, tmp_path):
     config, results = half
     page = tmp_path / "r" / "index.html"
