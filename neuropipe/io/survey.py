@@ -165,14 +165,30 @@ def _all_opened(
     options: Mapping[str, Any],
 ) -> list[Candidate]:
     found = []
+    lost: list[tuple[Path, NeuropipeError]] = []
     for done, candidate in enumerate(candidates):
         if progress is not None:
             progress(done, len(candidates), candidate.files[0].name)
         try:
             found.append(_opened(candidate, options))
         except NeuropipeError as error:
-            log.warning("left out of the manifest: %s", error)
+            lost.append((candidate.files[0], error))
+    _tell_lost(lost, found)
     return found
+
+
+def _tell_lost(lost: Sequence[tuple[Path, NeuropipeError]], found: Sequence[Candidate]) -> None:
+    """Say what was left out; of arrays, files unlike all that fit are no recordings, in a line."""
+    fitting = {one.files[0].suffix.lower() for one in found if one.kind == "table"}
+    beside = [path for path, _ in lost if fitting and path.suffix.lower() not in fitting]
+    for path, error in lost:
+        if path not in beside:
+            log.warning("left out of the manifest: %s", error)
+    if beside:
+        log.info(
+            "left out of the manifest, for they hold no such arrays: %s",
+            ", ".join(path.name for path in beside),
+        )
 
 
 def _opened(candidate: Candidate, options: Mapping[str, Any]) -> Candidate:

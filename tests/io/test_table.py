@@ -280,7 +280,7 @@ def test_a_songbird_by_mapping_only(shared_data, tmp_path):
     write(recording, tmp_path / "a.zarr")
 
 
-def test_a_page_without_its_table_gets_one(tmp_path):
+def test_a_page_without_its_table_gets_one(tmp_path, caplog):
     (tmp_path / "birds").mkdir()
     mat5(tmp_path / "birds" / "a.mat", VIDEOfs=np.uint8(30))
     (tmp_path / "birds" / "other.csv").write_text("x,y\n1,2\n")
@@ -288,7 +288,11 @@ def test_a_page_without_its_table_gets_one(tmp_path):
     with pytest.raises(ManifestError, match=r"write the page .*birds\.yaml first"):
         write_manifests(tmp_path / "birds", tmp_path)
     page.write_text(PAGE.split("    behavior/song:")[0].replace(", behavior/song, spikes", ""))
+    caplog.set_level("INFO", logger="neuropipe")
     assert write_manifests(tmp_path / "birds", tmp_path) == [page]
+    [line] = [r for r in caplog.records if "other.csv" in r.getMessage()]
+    assert line.levelname == "INFO"
+    assert "they hold no such arrays: other.csv" in line.getMessage()
     manifest = read_manifest(page)
     assert [(row.session_id, row.path) for row in manifest.rows] == [("a", "birds/a.mat")]
     with pytest.raises(ManifestError, match="is there already"):
