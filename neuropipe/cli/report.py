@@ -219,9 +219,10 @@ def _run(name: str, run: Run, results: Path, jobs: tuple[Job, ...]) -> RunReport
     found = gather(name, run, results)
 
     def drawn(figure: str) -> Figure:
-        path = f"{results}/figure/{name}/{figure}.svg"
-        svg = Path(path).read_text()
-        return Figure(figure, figures.caption(figure), svg, path, notice_of(svg))
+        path = results / "figure" / name / f"{figure}.svg"
+        svg = path.read_text()
+        shown = str(path.relative_to(results.parent))  # no folder of this machine's in the page
+        return Figure(figure, figures.caption(figure), svg, shown, notice_of(svg))
 
     def read(table: str) -> pd.DataFrame:
         return pd.read_csv(results / "table" / name / f"{table}.tsv", sep="\t", dtype=TEXT)

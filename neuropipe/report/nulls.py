@@ -30,7 +30,7 @@ def unexceptional(run: RunReport) -> list[str]:
         return []
     return [
         f"No more than chance: in {high} of {len(p_values)} folds traces that were shifted against "
-        f"each other are explained as well ({_p(p_values)}); do not read those components."
+        f"each other are explained as well ({_p(p_values)}): the components may be no more."
     ]
 
 

@@ -10,6 +10,8 @@ def test_end_to_end(finished):
     results = finished.results
     page = (results / "report" / "index.html").read_text()
     assert "Tiny" in page
+    assert ">results/figure/states/" in page
+    assert str(finished.folder) not in page
     assert len(list(results.glob("figure/states/*.svg"))) == 2
     tables = {p.stem for p in results.glob("table/states/*.tsv")}
     assert tables == {"scores", "recordings"}
