@@ -15,6 +15,7 @@ from neuropipe.baselines.config import BandPowerConfig
 from neuropipe.batching.contacts import band_features
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource
+from neuropipe.batching.refusals import NO_TRIAL, say_undefined
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.schema import Recording, Var
 
@@ -103,7 +104,7 @@ class BandPowerLDA:
         c, door = self.config, self._door
         value = v.trials(door.n_samples, keep)
         found = band_features(value, door.rate_hz, c.bands, c.bin_s)
-        return found.reshape(len(found), -1).astype(float)
+        return found.reshape(len(found), int(np.prod(found.shape[1:]))).astype(float)
 
     def _probability(self, raw: np.ndarray) -> np.ndarray:
         return softmax((raw - self._mean) / self._sd @ self._weight.T + self._bias, axis=1)
@@ -117,7 +118,8 @@ class BandPowerLDA:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of decoders of trials (`metrics.class_scores`)."""
-        return self._door.scores(self.transform(recording))
+        scores = self._door.scores(self.transform(recording))
+        return say_undefined(scores, recording, NO_TRIAL)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neuropipe.training.settings import Training
 
-REVISION = 1  # raised whenever the same parameters would give other numbers
+REVISION = 2  # raised whenever the same parameters would give other numbers
 
 
 class RateConfig(BaseModel):

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 
 from neuropipe.baselines.config import CorrelationConfig, WindowedConfig
 from neuropipe.baselines.patterns import MOST_BYTES, Patterns
+from neuropipe.batching.refusals import NO_PAIR, say_undefined
 from neuropipe.batching.traces import Traces
 from neuropipe.errors import DataError
 from neuropipe.runtime import generator
@@ -140,7 +141,8 @@ class StaticCorrelation:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return ``explained_variance`` of the affinities, activations refitted as by the model."""
-        return {"explained_variance": self._patterns.activation(recording, self.config)[1]}
+        value = self._patterns.activation(recording, self.config)[1]
+        return say_undefined({"explained_variance": value}, recording, NO_PAIR)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -26,10 +26,10 @@ from neuropipe.baselines.readouts import (
     smooth,
 )
 from neuropipe.batching.held_units import groups_of
-from neuropipe.batching.paired import Paired, channel_scaling, column_scaling
+from neuropipe.batching.paired import Paired, channel_scaling, column_scaling, read_known
 from neuropipe.errors import DataError
 from neuropipe.metrics import mean_r2, rate_bits_per_spike
-from neuropipe.schema import Var
+from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Door:
     behavior_mean: np.ndarray  # (channel,)
     behavior_sd: np.ndarray  # (channel,)
     basis: np.ndarray  # (channel, feature) from scaled channels to what features are made of
+    subject: str = ""  # whose units they are
 
 
 def open_door(parts: Sequence[Paired], config: PairedConfig) -> Door:
@@ -108,24 +109,13 @@ def open_door(parts: Sequence[Paired], config: PairedConfig) -> Door:
     return Door(
         np.array(first.units, dtype=str), np.array(first.channels, dtype=str),
         np.array(first.channel_units, dtype=str), first.bin_width_s,
-        config.observations == "counts", mean, sd, level, spread, basis,
+        config.observations == "counts", mean, sd, level, spread, basis, first.subject,
     )  # fmt: skip
 
 
-def through(door: Door, windows: Paired) -> Paired:
-    """Return the windows with the units that are modelled.
-
-    Raises
-    ------
-    DataError
-        If a unit is missing, or the channels are others.
-    """
-    if windows.channels != tuple(door.channels):
-        raise DataError(
-            f"baseline: the recording's signals are {', '.join(windows.channels) or 'none'}, the "
-            f"training data's were {', '.join(door.channels) or 'none'}"
-        )
-    return windows.only([str(u) for u in door.units])
+def through(door: Door, recording: Recording, config: PairedConfig) -> Paired:
+    """Read a recording as the training data were read, with the units that are modelled."""
+    return read_known(recording, door, neural=config.observations, signals=config.signals)
 
 
 def behavior_features(
@@ -254,7 +244,7 @@ class Coupled:
 
     def estimates(self, windows: Paired) -> xr.Dataset:
         """Return latents and what they imply for units and channels, window by window."""
-        door, windows = self.door, through(self.door, windows)
+        door = self.door
         latents = self.encoder(windows.neural, np.ones(len(door.units), bool))
         one, none = {"units": "1"}, {"units": ""}
         found = self.neural(latents)
@@ -280,7 +270,7 @@ class Coupled:
 
     def scores(self, windows: Paired) -> dict[str, float]:
         """Return how well held-out units and each modality are told from the rest."""
-        door, windows = self.door, through(self.door, windows)
+        door = self.door
         data, behavior = np.concatenate(windows.neural), np.concatenate(windows.behavior)
         bits = "bits_per_spike" if door.counted else "r2"
         score = rate_bits_per_spike if door.counted else mean_r2
@@ -344,7 +334,7 @@ class Coupled:
             names = [f.name for f in fields(kind)]
             if f"{name}.{names[0]}" not in arrays:
                 return None
-            values = {n: arrays[f"{name}.{n}"] for n in names}
+            values = {n: arrays[f"{name}.{n}"] for n in names if f"{name}.{n}" in arrays}
             return kind(**{k: v.item() if v.ndim == 0 else v for k, v in values.items()})
 
         left_out: list[Readout] = []

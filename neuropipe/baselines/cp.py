@@ -12,6 +12,7 @@ import xarray as xr
 
 from neuropipe.baselines.config import CPConfig
 from neuropipe.baselines.patterns import Patterns, tensor_of
+from neuropipe.batching.refusals import NO_PAIR, say_undefined
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
 
@@ -98,7 +99,8 @@ class PlainCP:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return ``explained_variance`` of the windows, activations refitted as by the model."""
-        return {"explained_variance": self._patterns.activation(recording, self.config)[1]}
+        value = self._patterns.activation(recording, self.config)[1]
+        return say_undefined({"explained_variance": value}, recording, NO_PAIR)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -18,8 +18,9 @@ from neuropipe.baselines.config import GPFAConfig
 from neuropipe.baselines.coupled import LEARNS, WRITES, Coupled, open_door, through
 from neuropipe.baselines.smoothed_factors import candidates, factor_analysis, roots
 from neuropipe.batching.held_units import groups_of
-from neuropipe.batching.paired import read_paired, read_training
-from neuropipe.errors import BackendUnavailable
+from neuropipe.batching.paired import read_training
+from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.errors import BackendUnavailable, DataError
 from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,11 @@ class GPFA:
             recordings, neural=c.observations, signals=c.signals, min_spikes=c.min_spikes
         )
         door = open_door(parts, c)
+        if len(door.units) < 2:
+            raise DataError(
+                f"gpfa: {len(door.units)} unit is left, expected at least 2, which the library's "
+                "fit needs; lower min_spikes, or leave this baseline out"
+            )
         data = roots([b for p in parts for b in p.neural], door.counted)
         pieces = segments(data, c.segment_bins)
         numbers = candidates(c.n_latents, len(door.units))
@@ -268,12 +274,11 @@ class GPFA:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of `Coupled.scores`."""
-        return self._coupled.scores(self._windows(recording))
+        scores = self._coupled.scores(self._windows(recording))
+        return say_undefined(scores, recording, NOTHING_TO_TELL)
 
     def _windows(self, recording: Recording) -> Any:
-        c = self.config
-        windows = read_paired(recording, neural=c.observations, signals=c.signals)
-        return through(self._coupled.door, windows)
+        return through(self._coupled.door, recording, self.config)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -11,7 +11,8 @@ import xarray as xr
 
 from neuropipe.baselines.config import RateConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
-from neuropipe.batching.sequences import Source, stretches, training_sequences
+from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.sequences import Source, held_out, training_sequences
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
 
@@ -64,7 +65,7 @@ class HomogeneousRate:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return the constant prediction, ``rate (time, unit)``."""
-        parts = stretches(recording, self._source(), self._scaling.unit)
+        parts = held_out(recording, self._source(), self._scaling)
         time = np.concatenate([p.time for p in parts])
         rate = np.broadcast_to(
             self.parameters_["rate"].values, (len(time), len(self._scaling.unit))
@@ -79,10 +80,11 @@ class HomogeneousRate:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows; bits per spike are zero by definition."""
-        parts = stretches(recording, self._source(), self._scaling.unit)
+        parts = held_out(recording, self._source(), self._scaling)
         counts = np.concatenate([p.counts[p.observed] for p in parts])
         value = poisson_log_likelihood(counts, self._scaling.rate)
-        return likelihood_scores(value, counts, self._scaling.rate)
+        scores = likelihood_scores(value, counts, self._scaling.rate)
+        return say_undefined(scores, recording, NO_SPIKE)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import xarray as xr
 
+from neuropipe.baselines.weights import plain_names
 from neuropipe.baselines.window_config import LaggedConfig
 from neuropipe.batching.decoding import circular_shifts
 from neuropipe.batching.raster import Raster, keep_units, read_raster
@@ -125,8 +126,8 @@ class LaggedCorrelation:
         """Write the fitted baseline into a folder."""
         (path / "config.json").write_text(self.config.model_dump_json(indent=1))
         np.savez(
-            path / "weights.npz", unit=self._unit, mean=self._mean, sd=self._sd, value=self._value,
-            z=self._z, p=self._p,
+            path / "weights.npz", unit=plain_names(self._unit), mean=self._mean, sd=self._sd,
+            value=self._value, z=self._z, p=self._p,
         )  # fmt: skip
 
     @classmethod

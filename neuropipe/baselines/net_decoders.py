@@ -17,6 +17,7 @@ from neuropipe.baselines.config import NetConfig
 from neuropipe.baselines.eeg_nets import build, moved, shortest
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource, part
+from neuropipe.batching.refusals import NO_TRIAL, say_undefined
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator, pick_device
 from neuropipe.schema import Recording, Var
@@ -145,7 +146,8 @@ class EEGNet:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of decoders of trials (`metrics.class_scores`)."""
-        return self._door.scores(self.transform(recording))
+        scores = self._door.scores(self.transform(recording))
+        return say_undefined(scores, recording, NO_TRIAL)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

@@ -12,7 +12,8 @@ import xarray as xr
 from neuropipe.baselines.config import GLMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.history import filter_history, history_basis
-from neuropipe.batching.sequences import Source, Stretch, stretches, training_sequences
+from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
 
@@ -127,7 +128,7 @@ class PoissonGLM:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``rate (time, unit)`` of the observed bins, predicted from the past."""
-        parts = stretches(recording, self._source(), self._scaling.unit)
+        parts = held_out(recording, self._source(), self._scaling)
         features, _ = self._design(parts)
         time = np.concatenate([p.time[p.observed] for p in parts])
         return xr.Dataset(
@@ -146,9 +147,10 @@ class PoissonGLM:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows, each bin predicted from its past."""
-        features, counts = self._design(stretches(recording, self._source(), self._scaling.unit))
+        features, counts = self._design(held_out(recording, self._source(), self._scaling))
         value = poisson_log_likelihood(counts, self._rate(features))
-        return likelihood_scores(value, counts, self._scaling.rate)
+        scores = likelihood_scores(value, counts, self._scaling.rate)
+        return say_undefined(scores, recording, NO_SPIKE)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

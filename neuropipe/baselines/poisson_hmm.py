@@ -14,7 +14,8 @@ from neuropipe_kernels import hmm_fb, viterbi
 
 from neuropipe.baselines.config import HMMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
-from neuropipe.batching.sequences import Source, Stretch, stretches, training_sequences
+from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
 from neuropipe.metrics import likelihood_scores
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -119,7 +120,7 @@ class PoissonHMM:
 
     def _read(self, recording: Recording) -> tuple[list[Stretch], torch.Tensor, torch.Tensor,
                                                    torch.Tensor]:  # fmt: skip
-        parts = stretches(recording, self._source(), self._scaling.unit)
+        parts = held_out(recording, self._source(), self._scaling)
         return parts, *_padded(parts)
 
     def transform(self, recording: Recording) -> xr.Dataset:
@@ -143,7 +144,8 @@ class PoissonHMM:
         emission = log_emission(counts, observed, self._rate, log_factorials(counts))
         evidence = hmm_fb(emission, self._transition, self._initial, lengths).log_evidence.sum()
         seen = np.concatenate([p.counts[p.observed] for p in parts])
-        return likelihood_scores(float(evidence), seen, self._scaling.rate)
+        scores = likelihood_scores(float(evidence), seen, self._scaling.rate)
+        return say_undefined(scores, recording, NO_SPIKE)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

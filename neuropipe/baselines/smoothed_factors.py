@@ -16,7 +16,8 @@ from neuropipe.baselines.config import FactorsConfig
 from neuropipe.baselines.coupled import LEARNS, WRITES, Coupled, open_door, through
 from neuropipe.baselines.readouts import cut_in_folds, smooth
 from neuropipe.batching.held_units import groups_of
-from neuropipe.batching.paired import read_paired, read_training
+from neuropipe.batching.paired import read_training
+from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
 from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
@@ -168,12 +169,11 @@ class SmoothedFactors:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of `Coupled.scores`."""
-        return self._coupled.scores(self._windows(recording))
+        scores = self._coupled.scores(self._windows(recording))
+        return say_undefined(scores, recording, NOTHING_TO_TELL)
 
     def _windows(self, recording: Recording) -> Any:
-        c = self.config
-        windows = read_paired(recording, neural=c.observations, signals=c.signals)
-        return through(self._coupled.door, windows)
+        return through(self._coupled.door, recording, self.config)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""

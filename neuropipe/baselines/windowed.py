@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import xarray as xr
 
+from neuropipe.baselines.weights import plain_names
 from neuropipe.baselines.window_config import WindowedDecoderConfig
 from neuropipe.batching.decoding import decoding_scores
 from neuropipe.batching.paired import column_scaling
 from neuropipe.batching.raster import Raster, keep_units, read_raster, split_tail
+from neuropipe.batching.refusals import say_undefined
 from neuropipe.batching.tokens import Windows, around, cut_windows, window_mean
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator
@@ -205,9 +207,10 @@ class WindowedDecoder:
         c = self.config
         raster, windows, value = self._decoded(recording)
         label = window_mean(raster, windows, len(c.covariates) + np.arange(len(c.targets)))
-        return decoding_scores(
+        scores = decoding_scores(
             label, value, rng=generator(0, "decoding-null"), n_shuffles=c.n_shuffles
         )
+        return say_undefined(scores, recording, "too few windows with a label, or it never changes")
 
     def save(self, path: Path) -> None:
         """Write ``config.json`` and ``weights.npz`` into a folder that exists."""
@@ -217,6 +220,7 @@ class WindowedDecoder:
             json.dumps({"key": self._scale.key, "config": self.config.model_dump()}, indent=1)
         )
         arrays = {n: v for n, v in vars(self._scale).items() if n != "key"}
+        arrays["unit"] = plain_names(self._scale.unit)
         kept: dict[str, Any] = {f"scale_{n}": v for n, v in arrays.items()}
         np.savez(path / "weights.npz", **kept, **self._learned)  # type: ignore[arg-type]
 

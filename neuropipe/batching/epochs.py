@@ -131,6 +131,8 @@ def read(
     node = recording["ieeg"].to_dataset()
     subject, session = (str(recording.attrs.get(k, "")) for k in ("subject", "session"))
     own = [str(c) for c in node["channel"].values]
+    if not own:
+        raise DataError(f"voltages: session {session} has no channel; check select_channels")
     missing = [c for c in channels or () if c not in own]
     if missing or len(set(own)) < len(own):
         twice = next((c for c in own if own.count(c) > 1), "")

@@ -10,12 +10,18 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import xarray as xr
 
-from neuropipe.batching.sequences import Source, units_of
+from neuropipe.batching.refusals import (
+    refuse_bins,
+    refuse_counts,
+    refuse_stranger,
+    refuse_twice,
+)
+from neuropipe.batching.sequences import Source, in_order, units_of
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.latents import column_suffixes
@@ -43,6 +49,7 @@ class Paired:
         Names of the channels; a signal of several dimensions gives one channel a column.
     channel_units : tuple of str
     bin_width_s : float
+    subject, session : str
     """
 
     time: list[np.ndarray]
@@ -52,6 +59,8 @@ class Paired:
     channels: tuple[str, ...]
     channel_units: tuple[str, ...]
     bin_width_s: float
+    subject: str = ""
+    session: str = ""
 
     def only(self, units: Sequence[str]) -> Paired:
         """Return the windows with these units, in this order.
@@ -107,14 +116,82 @@ def read_paired(
     values, channels, channel_units = behavior_columns(recording, signals, time, session)
     observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
     counted = np.asarray(array.values)
+    refuse_twice(names, f"paired: session {session}: {array.dims[1]}")
     parts = window_slices(time, window_edges(recording, time), session)
     width = array.attrs.get("bin_width_s", np.median(np.diff(time)) if len(time) > 1 else np.nan)
+    for part in parts if neural == "counts" else ():
+        what = f"paired: session {session}: counts/{array.name}"
+        refuse_counts(counted[part][observed[part]], float(width), what)
     return Paired(
         [time[part] for part in parts],
         [np.where(observed[part, None], counted[part].astype(float), np.nan) for part in parts],
         [values[part] for part in parts],
         tuple(map(str, names)), channels, channel_units, float(width),
+        str(recording.attrs.get("subject", "")), session,
     )  # fmt: skip
+
+
+class Known(Protocol):
+    """What a model keeps of its training data to read others likewise."""
+
+    @property
+    def units(self) -> Sequence[str] | np.ndarray:
+        """Names of the units."""
+
+    @property
+    def channels(self) -> Sequence[str] | np.ndarray:
+        """Names of the channels."""
+
+    @property
+    def channel_units(self) -> Sequence[str] | np.ndarray:
+        """What the channels are in."""
+
+    @property
+    def bin_width_s(self) -> float:
+        """Width of the bins."""
+
+    @property
+    def subject(self) -> str:
+        """Whose units they are."""
+
+
+def read_known(
+    recording: Recording,
+    known: Known,
+    *,
+    neural: str = "counts",
+    signals: Sequence[str] | Literal["all"] = "all",
+) -> Paired:
+    """Read a recording as the training data were read; as of `read_paired`, with their units.
+
+    Raises
+    ------
+    DataError
+        If subject, units, signals, what the signals are in or the bins differ from those of the
+        training data.
+    """
+    found = read_paired(recording, neural=neural, signals=signals)
+    refuse_stranger(found.subject, known.subject, found.session)
+    refuse_bins(found.bin_width_s, known.bin_width_s, found.session)
+    _same_signals(found, tuple(known.channels), tuple(known.channel_units))
+    return found.only([str(unit) for unit in known.units])
+
+
+def _same_signals(found: Paired, channels: tuple[str, ...], units: tuple[str, ...]) -> None:
+    """Refuse signals of other names than the others', or in other units."""
+    if found.channels != channels:
+        raise DataError(
+            f"paired: session {found.session} has the signals "
+            f"{', '.join(found.channels) or 'none'}, others {', '.join(channels) or 'none'}; "
+            "sessions that are fitted or scored together must share their signals; name them in "
+            "`signals`"
+        )
+    for name, own, other in zip(channels, found.channel_units, units, strict=True):
+        if own != other:
+            raise DataError(
+                f"paired: session {found.session} has the signal {name!r} in {own!r}, others in "
+                f"{other!r}; bring them to one unit"
+            )
 
 
 def read_training(
@@ -144,14 +221,11 @@ def read_training(
     """
     if not recordings:
         raise DataError("paired: no recording to fit")
-    unit, _ = units_of(recordings, Source(neural, _response(recordings[0], neural)))
-    parts = [read_paired(r, neural=neural, signals=signals) for r in recordings]
+    ordered = in_order(recordings)
+    unit, _ = units_of(ordered, Source(neural, _response(ordered[0], neural)))
+    parts = [read_paired(r, neural=neural, signals=signals) for r in ordered]
     for part in parts:
-        if part.channels != parts[0].channels:
-            raise DataError(
-                "paired: sessions that are fitted together must share their signals; found "
-                f"{', '.join(parts[0].channels) or 'none'} and {', '.join(part.channels) or 'none'}"
-            )
+        _same_signals(part, parts[0].channels, parts[0].channel_units)
     parts = [part.only([str(u) for u in unit]) for part in parts]
     if neural != "counts":
         return _that_change(parts, neural)

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.batching.paired import behavior_columns
+from neuropipe.batching.refusals import refuse_counts, refuse_twice
 from neuropipe.batching.traces import key_of
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
@@ -151,8 +152,8 @@ def read_raster(
     SchemaError
         If a node is missing or not as the catalogue says.
     DataError
-        If a signal is unknown or on another clock, no window holds a bin, or the stimulus has no
-        frames with times.
+        If a signal is unknown or on another clock, no window holds a bin, a unit comes twice or
+        counts spikes that none can fire, or the stimulus has no frames with times.
     """
     validate(recording, "counts")
     node = recording["counts"].to_dataset()
@@ -164,10 +165,12 @@ def read_raster(
     step = array.attrs.get("bin_width_s", np.median(np.diff(time)) if len(time) > 1 else np.nan)
     if not step > 0:
         raise DataError(f"tokens: session {session}: bins of {step} s; bin it with bin_spikes")
+    unit = node["unit"].values if "unit" in node.coords else np.arange(array.shape[1])
+    refuse_twice(unit, f"tokens: session {session}: unit")
     times, lengths, bins, units, kept, n = [], [], [], [], [], 0
     for part in window_slices(time, window_edges(recording, time), session):
         for piece in _unbroken(time, observed, part, float(step)):
-            found = _events(array, piece)
+            found = _events(array, piece, float(step), f"tokens: session {session}: counts")
             bins.append(found[0] + n)
             units.append(found[1])
             times.append(time[piece])
@@ -179,7 +182,6 @@ def read_raster(
             f"tokens: session {session}: no bin of its windows was observed; check `observed` of "
             "node counts"
         )
-    unit = node["unit"].values if "unit" in node.coords else np.arange(array.shape[1])
     stop = np.cumsum(lengths)
     return Raster(
         key_of(recording), np.asarray(unit), float(step), np.concatenate(times),
@@ -199,14 +201,17 @@ def _unbroken(time: np.ndarray, observed: np.ndarray, part: slice, step: float) 
     return [slice(int(at[a]), int(at[b - 1]) + 1) for a, b in pairwise(edges)]
 
 
-def _events(array: xr.DataArray, part: slice) -> tuple[np.ndarray, np.ndarray]:
+def _events(
+    array: xr.DataArray, part: slice, width_s: float, what: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Return bins (from the start of the part) and units of its spikes."""
     length = max(BLOCK_ENTRIES // max(array.shape[1], 1), 1)
     bins, units = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start in range(part.start, part.stop, length):
         block = array[start : min(start + length, part.stop)].values
+        refuse_counts(block, width_s, what)
         row, unit = np.nonzero(block)
-        number = block[row, unit]
+        number = block[row, unit].astype(np.int64)  # numpy repeats by no unsigned 64-bit numbers
         bins.append(np.repeat(row + start - part.start, number))
         units.append(np.repeat(unit, number))
     return np.concatenate(bins), np.concatenate(units)

@@ -14,6 +14,13 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neuropipe.batching.refusals import (
+    refuse_bins,
+    refuse_counts,
+    refuse_stranger,
+    refuse_twice,
+)
+from neuropipe.batching.traces import key_of
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording, validate
@@ -55,6 +62,7 @@ class Scaling:
     rate: np.ndarray  # (unit,) mean observation a bin
     covariate_mean: np.ndarray  # (covariate,)
     covariate_sd: np.ndarray  # (covariate,)
+    subject: str = ""  # whose units they are
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
     Raises
     ------
     DataError
-        If values are NaN, units differ from those of the training data, or nothing is left.
+        If values are NaN or no counts, units come twice or differ from those of the training
+        data, or nothing is left.
     """
     if source.observations == "trials":
         return [_trial_sequence(recording, source)]
@@ -92,6 +101,8 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
     session = recording.attrs.get("session", "")
     node = recording[source.observations].to_dataset()
     array = _response(node, source)
+    what = f"session {session}: {source.observations}/{array.name}"
+    refuse_twice(array[array.dims[1]].values, f"session {session}: {array.dims[1]}")
     if unit is not None:
         missing = set(unit) - set(array[array.dims[1]].values)
         if missing:
@@ -110,9 +121,11 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
         seen = observed[part].copy()
         if not np.isfinite(counts[seen]).all():
             raise DataError(
-                f"session {session}: {source.observations}/{array.name} is NaN between "
-                f"{time[part][0]:g} and {time[part][-1]:g} s; mark such bins in `observed`"
+                f"{what} is NaN between {time[part][0]:g} and {time[part][-1]:g} s; mark such bins "
+                "in `observed`"
             )
+        if source.observations == "counts":
+            refuse_counts(values[part][seen], _width(array, time), what)
         counts[~seen] = 0.0
         block = covariates[part]
         lost = ~np.isfinite(block).all(1) & seen
@@ -126,6 +139,31 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
         seen &= ~lost
         out.append(Stretch(session, number, time[part], counts, block, seen))
     return out
+
+
+def held_out(recording: Recording, source: Source, scaling: Scaling) -> list[Stretch]:
+    """Read a session as the training data were read; as of `stretches`.
+
+    Raises
+    ------
+    DataError
+        If its subject or its bins are others than those of the training data.
+    """
+    session = str(recording.attrs.get("session", ""))
+    refuse_stranger(str(recording.attrs.get("subject", "")), scaling.subject, session)
+    out = stretches(recording, source, scaling.unit)
+    if source.observations != "trials":
+        node = recording[source.observations].to_dataset()
+        refuse_bins(_width(_response(node, source), node["time"].values), scaling.bin_width_s,
+                    session)  # fmt: skip
+    return out
+
+
+def _width(array: xr.DataArray, time: np.ndarray) -> float:
+    """Return the width of bins, or the step of samples, s; NaN of a single sample."""
+    if "bin_width_s" in array.attrs:
+        return float(array.attrs["bin_width_s"])
+    return float(np.median(np.diff(time))) if len(time) > 1 else float("nan")
 
 
 def fit_scaling(
@@ -183,22 +221,25 @@ def units_of(recordings: Sequence[Recording], source: Source) -> tuple[np.ndarra
     if len(recordings) > 1:
         log.info("%d sessions: units of one identifier count as one unit", len(recordings))
     unit: np.ndarray | None = None
-    width = float("nan")
+    width, most = float("nan"), 0
     for recording in recordings:
         validate(recording, source.observations)
         node = recording[source.observations].to_dataset()
         array = _response(node, source)
         own = array[array.dims[1]].values
+        most = max(most, len(own))
         unit = own if unit is None else unit[np.isin(unit, own)]
-        step = array.attrs.get("bin_width_s", float(np.median(np.diff(node["time"].values))))
-        if np.isfinite(width) and abs(width - step) > 1e-9:
-            raise DataError(
-                f"session {recording.attrs.get('session')} has bins of {step:g} s, others "
-                f"of {width:g} s; bin all sessions alike"
-            )
-        width = float(step)
+        step = _width(array, node["time"].values)
+        if np.isfinite(width):
+            refuse_bins(step, width, str(recording.attrs.get("session", "")))
+        width = step
     if unit is None or len(unit) == 0:
         raise DataError("sessions: they share no unit; fit them one by one")
+    if len(unit) < most:
+        log.warning(
+            "sessions: %d of %d units are not in all of them and are left out", most - len(unit),
+            most,
+        )  # fmt: skip
     return unit, width
 
 
@@ -261,11 +302,31 @@ def _trial_sequence(recording: Recording, source: Source) -> Stretch:
     return Stretch(session, 0, start[inside], response, covariates, observed)
 
 
+def in_order(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings by subject and session, so that the order of a list changes nothing.
+
+    Raises
+    ------
+    DataError
+        If one comes twice: its data would count twice.
+    """
+    keys = [key_of(r) for r in recordings]
+    if len(set(keys)) < len(keys):
+        twice = next(k for k in keys if keys.count(k) > 1)
+        raise DataError(
+            f"sessions: two recordings have the key {twice!r} of subject/session; give each "
+            "session an identifier of its own, or leave one out"
+        )
+    return sorted(recordings, key=key_of)
+
+
 def training_sequences(
     recordings: Sequence[Recording], source: Source
 ) -> tuple[list[Stretch], Scaling]:
     """Read the windows of several sessions, with units and scaling chosen by them alone."""
-    unit, width = units_of(recordings, source)
-    parts = [stretch for r in recordings for stretch in stretches(r, source, unit)]
+    ordered = in_order(recordings)
+    unit, width = units_of(ordered, source)
+    parts = [stretch for r in ordered for stretch in stretches(r, source, unit)]
     scaling, keep = fit_scaling(parts, unit, width, source)
-    return select_columns(parts, keep), scaling
+    subject = str(ordered[0].attrs.get("subject", ""))
+    return select_columns(parts, keep), replace(scaling, subject=subject)

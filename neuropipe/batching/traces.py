@@ -151,7 +151,12 @@ def read(recording: Recording, source: TraceSource, clock: Clock | None) -> tupl
             "rename neurons of one name first"
         )
     time = dataset["time"].values.astype(float)
-    step = float(np.median(np.diff(time))) if len(time) > 1 else float("nan")
+    if len(time) < 2:
+        raise DataError(
+            f"traces: {key}: node {node} has {len(time)} samples, expected at least 2; check the "
+            "step that made it"
+        )
+    step = float(np.median(np.diff(time)))
     if clock is None:
         width = source.window_s or step
         # averages stand for whole windows from session start, single samples for themselves

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from neuropipe.batching.refusals import refuse_clock
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording
 
@@ -84,8 +85,9 @@ def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> lis
     Raises
     ------
     DataError
-        If no window holds a single sample.
+        If no window holds a single sample, or times decrease.
     """
+    refuse_clock(time, session)
     edges = edges[np.argsort(edges[:, 0], kind="stable")]
     last = np.searchsorted(time, edges[:, 1], side="left")
     taken = np.maximum.accumulate(np.concatenate([[0], last[:-1]]))

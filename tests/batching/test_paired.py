@@ -99,7 +99,8 @@ def test_units_of_several_sessions_are_those_with_training_spikes():
     counts[50:, 1] += 1
     counts[:50, 1] = 0
     one = attach_windows(session(counts=counts), [[0, 5]])
-    two = attach_windows(session(counts=busy(N)[:, ::-1], unit=[9, 7, 11]), [[0, 5]])
+    two = session(counts=busy(N)[:, ::-1], unit=[9, 7, 11], session="made-8")
+    two = attach_windows(two, [[0, 5]])
     assert read_training([one])[0].units == ("4", "9")
     both = read_training([one, two])
     assert [p.units for p in both] == [("7", "9")] * 2
@@ -137,6 +138,6 @@ def test_another_clock_and_other_subjects():
     with pytest.raises(DataError, match="share no units"):
         read_training([recording, session(subject="m2")])
     with pytest.raises(DataError, match="share their signals"):
-        read_training([recording, session(behavior={"speed": SPEED})])
+        read_training([recording, session(behavior={"speed": SPEED}, session="made-8")])
     with pytest.raises(DataError, match=r"none of 3 units has 5000 spikes"):
         read_training([recording], min_spikes=5000)

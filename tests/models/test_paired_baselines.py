@@ -136,7 +136,7 @@ def test_other_signals_are_refused(truth):
     model = SmoothedFactors(**QUICK).fit([train], seed=0)
     node = held["behavior"].to_dataset().rename(limb="arm")
     held["behavior"] = xr.DataTree(node)
-    with pytest.raises(DataError, match=r"signals are arm_0, .* training data's were limb_0"):
+    with pytest.raises(DataError, match=r"has the signals arm_0, .* others limb_0"):
         model.score(held)
 
 

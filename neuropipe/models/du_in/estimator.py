@@ -14,6 +14,7 @@ import xarray as xr
 
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource, part
+from neuropipe.batching.refusals import NO_TRIAL, say_undefined
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.du_in.batches import (
     bank_of,
@@ -261,7 +262,8 @@ class DuIN:
             most often, and ``class_log_likelihood``, nats a trial. A trial whose label training
             did not show is wrong, and not part of the likelihood. NaN without labelled trials.
         """
-        return self._door.scores(self.transform(recording))
+        scores = self._door.scores(self.transform(recording))
+        return say_undefined(scores, recording, NO_TRIAL)
 
     def _read(self, recording: Recording) -> Voltages:
         if not hasattr(self, "_decoder"):

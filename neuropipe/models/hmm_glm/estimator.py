@@ -13,7 +13,8 @@ import torch
 import xarray as xr
 from neuropipe_kernels import viterbi
 
-from neuropipe.batching.sequences import Scaling, Stretch, stretches, training_sequences
+from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.sequences import Scaling, Stretch, held_out, training_sequences
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.metrics import likelihood_scores
 from neuropipe.models.hmm_glm.batches import basis_of, make_batch, source_of
@@ -257,7 +258,7 @@ class HMMGLM:
     def _batch(self, recording: Recording) -> tuple[list[Stretch], Batch]:
         if not hasattr(self, "_parameters"):
             raise NotFittedError("HMMGLM: call fit (or load) before transform and score")
-        parts = stretches(recording, source_of(self.config), self._scaling.unit)
+        parts = held_out(recording, source_of(self.config), self._scaling)
         like = self._parameters.weight
         return parts, make_batch(parts, self._scaling, self.config, like.device, like.dtype)
 
@@ -302,7 +303,8 @@ class HMMGLM:
         evidence = float(e_step(batch, self._parameters, form_of(self.config, "none")).log_evidence)
         counts = batch.counts[batch.observed].double().cpu().numpy()
         if self.config.family == "poisson":
-            return likelihood_scores(evidence, counts, self._scaling.rate)
+            scores = likelihood_scores(evidence, counts, self._scaling.rate)
+            return say_undefined(scores, recording, NO_SPIKE)
         return {"log_likelihood_per_bin": evidence / max(len(counts), 1)}
 
     def save(self, path: Path) -> None:
@@ -314,8 +316,9 @@ class HMMGLM:
         torch.save(
             {
                 "parameters": tuple(p.cpu() for p in self._parameters),
-                "unit": torch.as_tensor(scaling.unit),
+                "unit": scaling.unit.tolist(),  # numbers or text
                 "bin_width_s": scaling.bin_width_s,
+                "subject": scaling.subject,
                 "rate": torch.as_tensor(scaling.rate),
                 "covariate_mean": torch.as_tensor(scaling.covariate_mean),
                 "covariate_sd": torch.as_tensor(scaling.covariate_sd),
@@ -331,7 +334,8 @@ class HMMGLM:
         saved = torch.load(path / "weights.pt", weights_only=True)
         out._parameters = Parameters(*saved["parameters"])
         out._scaling = Scaling(
-            saved["unit"].numpy(), saved["bin_width_s"], saved["rate"].numpy(),
+            np.asarray(saved["unit"]), saved["bin_width_s"], saved["rate"].numpy(),
             saved["covariate_mean"].numpy(), saved["covariate_sd"].numpy(),
+            saved.get("subject", ""),
         )  # fmt: skip
         return out

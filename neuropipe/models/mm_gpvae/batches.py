@@ -36,6 +36,8 @@ class Scaling:
         Of the training data, in their own units.
     shift, scale : (channel,)
         The model sees (behaviour - shift) / scale.
+    subject : str
+        Whose units they are.
     """
 
     units: tuple[str, ...]
@@ -48,6 +50,7 @@ class Scaling:
     behavior_mean: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
+    subject: str = ""
 
     @property
     def counted(self) -> bool:
@@ -98,7 +101,7 @@ def fit_scaling(parts: Sequence[Paired], config: Config) -> Scaling:
     own_mean, shift, scale = _behavior_scaling(parts, config)
     return Scaling(
         first.units, first.channels, first.channel_units, first.bin_width_s, family, mean, sd,
-        own_mean, shift, scale,
+        own_mean, shift, scale, first.subject,
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neuropipe.batching.paired import Paired, read_paired, read_training
+from neuropipe.batching.paired import Paired, read_known, read_training
+from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.mm_gpvae.batches import (
     Piece,
@@ -214,14 +215,9 @@ class MMGPVAE:
         if not hasattr(self, "_net"):
             raise NotFittedError("MMGPVAE: call fit (or load) before transform and score")
         net, scaling = self._net, self._scaling
-        windows = read_paired(
-            recording, neural=self.config.observations, signals=self._signals()
-        ).only(scaling.units)
-        if windows.channels != scaling.channels:
-            raise DataError(
-                f"mm_gpvae: the recording's signals are {', '.join(windows.channels) or 'none'}, "
-                f"the training data's were {', '.join(scaling.channels) or 'none'}"
-            )
+        windows = read_known(
+            recording, scaling, neural=self.config.observations, signals=self._signals()
+        )
         lengths = [len(t) for t in windows.time]
         whole = all(np.isfinite(x).all() for x in (*windows.neural, *windows.behavior))
         if self.config.posterior == "dense" and ({*lengths} != {net.start.n_bins} or not whole):
@@ -289,7 +285,8 @@ class MMGPVAE:
             from the other. ``behavior_r2``: behaviour from both. For traces R2 instead of bits.
         """
         windows, pieces, batch = self._windows(recording)
-        return all_scores(self._net, batch, pieces, windows, self._scaling)
+        scores = all_scores(self._net, batch, pieces, windows, self._scaling)
+        return say_undefined(scores, recording, NOTHING_TO_TELL)
 
     def save(self, path: Path) -> None:
         """Write ``config.json`` and ``weights.pt`` into a folder that exists."""

@@ -114,7 +114,8 @@ def regression(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     """
     mean = x.mean(0)
     gram = (x - mean).T @ (x - mean)
-    gram += 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    # data that never change tell nothing of the factors, which is no error
+    gram += max(1e-3 * np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
     slope = np.linalg.solve(gram, (x - mean).T @ y).T
     fitted = (x - mean) @ slope.T
     share = np.clip((fitted * y).mean(0), 0.02, 0.95)

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.batching.paired import Paired, read_paired
+from neuropipe.batching.sequences import in_order
 from neuropipe.errors import NotFittedError
 from neuropipe.metrics import mean_r2
 from neuropipe.models.mm_gpvae.config import Config
@@ -65,9 +66,10 @@ class UnsharedGPVAE:
             part.fit(recordings, seed=seed, device=device, checkpoint=files[name])
         self._readouts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if len(self._parts) == 2:
-            data = [self._data(r) for r in recordings]
+            ordered = in_order(recordings)
+            data = [self._data(r) for r in ordered]
             for name, other in (("behavior", "neural"), ("neural", "behavior")):
-                x = np.concatenate([self._latents(r, other) for r in recordings])
+                x = np.concatenate([self._latents(r, other) for r in ordered])
                 y = np.concatenate([np.concatenate(getattr(d, name)) for d in data])
                 counted = name == "neural" and self._scaling.counted
                 self._readouts[name] = (poisson if counted else ridge)(x, y)
@@ -168,7 +170,7 @@ class UnsharedGPVAE:
         self._check()
         (path / "config.json").write_text(self.config.model_dump_json(indent=1))
         for name, part in self._parts.items():
-            (path / name).mkdir()
+            (path / name).mkdir(exist_ok=True)
             part.save(path / name)
         arrays: dict[str, np.ndarray] = {}
         for name, (weight, offset) in self._readouts.items():

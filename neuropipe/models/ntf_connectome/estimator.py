@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuropipe.batching.refusals import NO_PAIR, say_undefined
 from neuropipe.batching.trace_door import TraceDoor, enter, source_of
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.ntf_connectome.batches import held, make_entries, precision_of
@@ -340,7 +341,7 @@ class NTFConnectome:
         """
         x, _, loading = self._entries(recording)
         if x.total <= 0:
-            return {"explained_variance": float("nan")}
+            return say_undefined({"explained_variance": float("nan")}, recording, NO_PAIR)
         _, lost = activate(x, self._learned.pair, loading)
         return {"explained_variance": 1 - lost / x.total}
 
