@@ -80,9 +80,14 @@ class MLPDecoder(WindowedDecoder):
         self.history_ = history.dataset("1")
         return {f"net.{n}": v.cpu().numpy() for n, v in net.state_dict().items()}
 
+    def _blank(self, shape: tuple[int, ...], n_targets: int) -> nn.Module:
+        """Return the network, its weights still to be set; torch's own numbers stay untouched."""
+        with torch.random.fork_rng(devices=[]):
+            return self.build(shape, n_targets)
+
     def _drawn(self, shape: tuple[int, ...], n_targets: int, seed: int) -> nn.Module:
         """Return the network with first weights drawn by variance 1 / inputs."""
-        net, rng = self.build(shape, n_targets), generator(seed, "decoder-init")
+        net, rng = self._blank(shape, n_targets), generator(seed, "decoder-init")
         with torch.no_grad():
             for parameter in net.parameters():
                 sd = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.0
@@ -93,7 +98,7 @@ class MLPDecoder(WindowedDecoder):
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return scaled labels (window, target)."""
         seen = torch.as_tensor(np.ascontiguousarray(self.seen(x))).float()
-        net = self.build(tuple(seen.shape[1:]), len(self.config.targets))
+        net = self._blank(tuple(seen.shape[1:]), len(self.config.targets))
         net.load_state_dict({n[4:]: torch.as_tensor(v) for n, v in self._learned.items()})
         net.eval()
         parts = [net(part).double() for part in seen.split(AT_ONCE)]

@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from planted_words import TINY, words
 from shown_sessions import shown
@@ -66,6 +67,35 @@ class Data:
     def sides(self) -> tuple[xr.DataTree, xr.DataTree]:
         return tuple(attach_windows(self.recording, w) for w in (self.train, self.held))
 
+    @property
+    def unit(self) -> str:
+        return self.recording[self.node][self.variable].dims[1]
+
+    def with_node(self, recording: xr.DataTree, edit) -> xr.DataTree:
+        """Return a recording with the node that is read edited."""
+        out = recording.copy()
+        out[self.node] = xr.DataTree(edit(recording[self.node].to_dataset().load().copy(deep=True)))
+        return out
+
+    def elsewhere(self, windows: np.ndarray, **attrs: str) -> xr.DataTree:
+        """Return the recording with noise in all nodes but inside of some windows."""
+        out, rng = self.recording.copy(), np.random.default_rng(8)
+        out.attrs = {**out.attrs, **attrs}
+        for name in ("counts", "behavior", "ieeg", "betas"):
+            if name not in out.children:
+                continue
+            node = out[name].to_dataset().load().copy(deep=True)
+            time = node["start_time" if name == "betas" else "time"]
+            inside = ((time.values[:, None] >= windows[:, 0] - 1e-9)
+                      & (time.values[:, None] < windows[:, 1] - 1e-9)).any(1)  # fmt: skip
+            for key, value in node.data_vars.items():
+                if value.dims[:1] == time.dims and value.dtype.kind in "fiu" and "_time" not in key:
+                    noise = rng.permuted(value.values, axis=0) * 3
+                    noise[inside] = value.values[inside]
+                    node[key] = (value.dims, noise, value.attrs)
+            out[name] = xr.DataTree(node)
+        return attach_windows(out, windows)
+
     def changed(self, change) -> xr.DataTree:
         """Return the training side with the variable's values changed in place, as floats."""
         out = self.sides()[0].copy()
@@ -118,6 +148,9 @@ def kind_of(name: str) -> str:
 
 
 COUNTED = [name for name in ALL if kind_of(name) == "counts"]
+ONE_SESSION = ("gru_decoder", "lagged_correlation", "mlp_decoder", "reduced_rank", "ridge_decoder")
+SPIKES = ("gaussian_glm", "hmm_glm", "homogeneous_rate", "neuroformer", "poisson_glm",
+          "poisson_hmm")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -170,19 +203,73 @@ def test_same_seed_same_numbers(name, fitted, data):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_held_out_data_change_nothing_that_is_fitted(name, fitted, data):
+def test_what_lies_outside_the_windows_changes_nothing(name, fitted, data):
+    """Neither a fit nor a score looks beyond its side of a fold, whatever node it reads."""
+    own, model = data[name], fitted[name]
+    _, held = own.sides()
+    again = make(name).fit([own.elsewhere(own.train)], seed=5)
+    xr.testing.assert_identical(again.parameters_, model.parameters_)
+    xr.testing.assert_identical(again.transform(held), model.transform(held))
+    spoilt = own.elsewhere(own.held)
+    assert model.score(spoilt) == model.score(held)
+    xr.testing.assert_identical(model.transform(spoilt), model.transform(held))
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if kind_of(n) != "betas"])
+def test_units_are_known_by_name_not_by_place(name, fitted, data):
     own = data[name]
-    start = own.held[0, 0]
+    _, held = own.sides()
+    turned = own.with_node(held, lambda node: node.isel({own.unit: slice(None, None, -1)}))
+    assert fitted[name].score(turned) == fitted[name].score(held)
 
-    def add(values, time):
-        values[time >= start - 1e-9] += 7
 
-    spoilt = own.changed(add)
-    node = spoilt[own.node].to_dataset()
-    dtype = own.recording[own.node][own.variable].dtype
-    spoilt[own.node] = xr.DataTree(node.assign({own.variable: node[own.variable].astype(dtype)}))
-    again = make(name).fit([spoilt], seed=5)
-    xr.testing.assert_identical(again.parameters_, fitted[name].parameters_)
+@pytest.mark.parametrize("name", [n for n in ALL if kind_of(n) not in ("betas", "ieeg")])
+def test_names_of_units_may_be_words(name, data, tmp_path):
+    own = data[name]
+
+    def named(node):
+        words = np.array([f"unit {u}" for u in node["unit"].values], dtype=object)
+        return node.assign_coords(unit=("unit", words, {"units": ""}))
+
+    train, held = (own.with_node(side, named) for side in own.sides())
+    model = make(name).fit([train], seed=5)
+    model.save(tmp_path)
+    again = type(model).load(tmp_path)
+    assert again.score(held) == model.score(held)
+    xr.testing.assert_identical(again.transform(held), model.transform(held))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_order_of_sessions_means_nothing(name, data):
+    """Those that take one session only say so."""
+    own = data[name]
+    one, two = own.sides()[0], own.elsewhere(own.held, session="earlier")
+    two = attach_windows(two, own.train)
+    if name in ONE_SESSION:
+        with pytest.raises(DataError, match="2 sessions, expected one"):
+            make(name).fit([one, two], seed=5)
+        return
+    first = make(name).fit([one, two], seed=5)
+    xr.testing.assert_identical(make(name).fit([two, one], seed=5).parameters_, first.parameters_)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_fit_leaves_the_random_numbers_of_others_alone(name, fitted, data):
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    make(name).fit([data[name].sides()[0]], seed=5)
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", SPIKES)
+def test_a_score_without_a_value_is_told(name, fitted, data, caplog):
+    own = data[name]
+    silent = own.with_node(own.sides()[1], lambda node: node.assign(
+        spike_count=node["spike_count"] * 0
+    ))  # fmt: skip
+    assert np.isnan(fitted[name].score(silent)["bits_per_spike"])
+    assert "no value of bits_per_spike: the scored windows hold no spike" in caplog.text
 
 
 @pytest.mark.parametrize("name", ALL)

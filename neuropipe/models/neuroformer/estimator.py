@@ -13,6 +13,7 @@ import xarray as xr
 
 from neuropipe.batching.decoding import decoding_scores
 from neuropipe.batching.raster import Raster
+from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.tokens import window_mean
 from neuropipe.errors import NotFittedError
 from neuropipe.metrics import likelihood_scores
@@ -145,7 +146,7 @@ class Neuroformer:
         before = None if config.pretrained is None else load_pretrained(config.pretrained)
         if before is not None:
             scaling = with_scales(scaling, before.scaling, config, before.config)
-        network = Network(config.form, sizes_of(scaling, config))
+        network = Network.blank(config.form, sizes_of(scaling, config))
         initialise(network, scaling, generator(seed, "init"))
         origin = "" if before is None else self._start(network, scaling, before)
         network.to(where)
@@ -197,7 +198,7 @@ class Neuroformer:
         for n in range(config.null_refits if config.connectivity else 0):
             rng = generator(seed, f"shuffle-{n}")
             moved = [shuffled(r, rng) for r in rasters]
-            network = Network(config.form, own.network.sizes)
+            network = Network.blank(config.form, own.network.sizes)
             initialise(network, own.scaling, generator(seed, f"init-shuffle-{n}"))
             network.to(next(own.network.parameters()).device)
             train(network, moved, own.scaling, config, seed=seed, kept=kept, stage=f"shuffle-{n}")
@@ -332,7 +333,7 @@ class Neuroformer:
                 window_mean(raster, found.windows, channel), found.decoded,
                 rng=generator(0, "decoding-null"), n_shuffles=config.n_shuffles,
             )  # fmt: skip
-        return out
+        return say_undefined(out, recording, f"{NO_SPIKE}, or too few windows with a label")
 
     def save(self, path: Path) -> None:
         """Write ``config.json`` and ``weights.pt`` into a folder that exists."""

@@ -94,7 +94,7 @@ def few_shot_curve(
 
 
 def _fresh(config: Config, scaling: Scaling, seed: int, device: torch.device) -> Network:
-    network = Network(config.form, sizes_of(scaling, config))
+    network = Network.blank(config.form, sizes_of(scaling, config))
     initialise(network, scaling, generator(seed, "init-few-shot"))
     return network.to(device)
 

@@ -177,7 +177,7 @@ def load(path: Path) -> Fitted:
         frame=None if frame is None else (frame[0], frame[1]),
         channel_units=tuple(s["channel_units"]), bin_width_s=s["bin_width_s"],
     )  # fmt: skip
-    network = Network(config.form, sizes_of(scaling, config)).eval()
+    network = Network.blank(config.form, sizes_of(scaling, config)).eval()
     network.load_state_dict(s["network"])
     trained, earlier = (
         {k: v.numpy() for k, v in s[name].items()} for name in ("trained", "earlier")

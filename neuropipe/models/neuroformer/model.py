@@ -105,6 +105,12 @@ class Network(nn.Module):
                 f.width, s.n_targets, s.n_classes, hidden=not f.published_blocks
             )
 
+    @classmethod
+    def blank(cls, form: Form, sizes: Sizes) -> Network:
+        """Return a network, its weights still to be set; torch's own numbers stay untouched."""
+        with torch.random.fork_rng(devices=[]):
+            return cls(form, sizes)
+
     def streams(self, batch: Batch) -> Streams:
         """Return the tokens of past, stimulus and covariates, encoded as far as fusion."""
         past = self.spikes.past(batch["past_unit"], batch["past_lag"], batch["past_place"])
