@@ -9,6 +9,7 @@ import pytest
 from test_report import SVG, Page, a_check, a_run, a_study, page_of, score_rows
 
 from neuropipe import report
+from neuropipe.metrics import UNITS
 from neuropipe.report import group, progress, words
 from neuropipe.report.nulls import nulls, unexceptional
 
@@ -207,3 +208,22 @@ def test_every_kind_of_number_reads_well():
 def test_a_configuration_is_no_code(tmp_path):
     hostile = json.dumps({"study": "</pre><script>alert(1)</script>"})
     assert not Page(page_of(a_study(config=hostile), tmp_path)).all("script")
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("bits_per_spike", "Higher is better; 0 is what each unit's mean rate"),
+        ("co_smoothing_r2", "Higher is better; 1 is all, 0 what the mean"),
+        ("unit_cross_entropy", "Lower is better."),
+        ("decoding_null_r", "A level of chance, which nobody wins."),
+        ("two_way_text", "Higher is better; chance is 0.5."),
+    ],
+)
+def test_every_score_says_which_way_is_better(metric, expected, tmp_path):
+    run = a_run(scores=score_rows().assign(metric=metric))
+    assert expected in Page(page_of(a_study(run), tmp_path)).text
+
+
+def test_every_metric_has_a_meaning():
+    assert all(words.meaning(metric).endswith(".") for metric in UNITS)

@@ -79,7 +79,7 @@ def plot(results: RunResults) -> Figure:
         axes.set_title(f"from {float(estimate['time'].values[part.start]):.4g} s")
     for label, color in (("measured", MEASURED), ("reconstructed", PREDICTED)):
         panels[0, 0].plot([], [], color=color, label=label)
-    figure.suptitle(f"{session}, held out in fold {fold}", fontsize=8.5, x=0.01, ha="left")
+    figure.suptitle(f"session {session}, held out in fold {fold}", fontsize=8.5, x=0.01, ha="left")
     figure.legend(loc="outside upper right", ncols=2)
     return figure
 

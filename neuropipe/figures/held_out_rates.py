@@ -87,7 +87,7 @@ def plot(results: RunResults) -> Figure:
                          ("expected", PREDICTED)):  # fmt: skip
         panels[0, 0].plot([], [], color=color, label=label)
     left.legend(loc="outside upper right", ncols=2)
-    left.suptitle(f"{session}, held out in fold {fold}", fontsize=8.5, x=0.01, ha="left")
+    left.suptitle(f"session {session}, held out in fold {fold}", fontsize=8.5, x=0.01, ha="left")
     _calibration(right.subplots(), found, recorded * scale, name, units, width)
     return figure
 

@@ -74,7 +74,9 @@ def plot(results: RunResults) -> Figure:
     figure.supxlabel("time in window (s)", fontsize=8)
     left_out = estimate.sizes["latent"] - shown
     more = f"; {left_out} more latents not drawn" if left_out else ""
-    figure.suptitle(f"{session}, held out in fold {fold}{more}", fontsize=8.5, x=0.01, ha="left")
+    figure.suptitle(
+        f"session {session}, held out in fold {fold}{more}", fontsize=8.5, x=0.01, ha="left"
+    )
     if planted_latents(results, session, estimate["time"].values) is not None:
         handle = panels[0, 0].plot([], [], color=PLANTED, linewidth=0.8, label="planted")
         figure.legend(handles=handle, loc="outside upper right")

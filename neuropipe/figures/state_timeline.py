@@ -60,7 +60,7 @@ def plot(results: RunResults) -> Figure:
         fold, estimate = sessions[session]
         if kind == "rate":
             _draw_rate(axes, results.recordings[session], stretch)
-            axes.set_title(f"{session}, held out in fold {fold}")
+            axes.set_title(f"session {session}, held out in fold {fold}")
         elif kind == "probability":
             _draw_probability(axes, stretch.cut(estimate), stretch, colors)
         elif kind == "path":

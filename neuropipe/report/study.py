@@ -219,5 +219,6 @@ RECORDING_COLUMNS = (
     "spikes",
     "duration_s",
     "trials",
+    "in_trials_s",
     "missing_share",
 )

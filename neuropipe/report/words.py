@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from neuropipe.metrics import CHANCE, LESS_IS_BETTER
 from neuropipe.report.study import Quality, RunReport, StudyReport
 
 PREFERRED_METRICS = (
@@ -15,6 +16,17 @@ PREFERRED_METRICS = (
     "co_smoothing_r2",
     "two_way_image",
 )
+LEVELS = {
+    "bits_per_spike": "0 is what each unit's mean rate in the training data reaches",
+    "r2": "1 is all, 0 what the mean of the training data reaches",
+    "log_likelihood_per_bin": "summed over units; only differences between estimators tell",
+    "explained_variance": "1 is all of it",
+    "two_way_image": "chance is 0.5",
+    "two_way_text": "chance is 0.5",
+    "retrieval_top1": "chance is 1 over the pool's size",
+    "retrieval_top5": "chance is 5 over the pool's size",
+    "decoding_r": "slow signals agree by chance, see how far below",
+}  # by the end of a score's name: what its levels mean
 FEW_SPIKES_PER_UNIT = 100
 FEW_SCORES = 5
 MUCH_MISSING = 0.2
@@ -136,8 +148,17 @@ def amount(value: float, row: pd.Series) -> str:
     return f"{number(value)} {units}"
 
 
-def score_tables(run: RunReport) -> list[tuple[str, pd.DataFrame]]:
-    """Return, for each metric, its heading and a table that reads well, intervals in brackets."""
+def meaning(metric: str) -> str:
+    """Return which way a score is better, and what its levels mean, as a sentence."""
+    if metric in CHANCE:
+        return "A level of chance, which nobody wins."
+    way = "Lower is better" if metric in LESS_IS_BETTER else "Higher is better"
+    level = next((said for ending, said in LEVELS.items() if metric.endswith(ending)), "")
+    return f"{way}{'; ' if level else ''}{level}."
+
+
+def score_tables(run: RunReport) -> list[tuple[str, str, pd.DataFrame]]:
+    """Return, for each metric, its heading, what it means, and a table with intervals."""
     out = []
     for metric, rows in run.scores.groupby("metric", sort=False):
         units = str(rows["units"].iloc[0])
@@ -153,7 +174,7 @@ def score_tables(run: RunReport) -> list[tuple[str, pd.DataFrame]]:
                 "scores": rows["n"],
             }
         )
-        out.append((heading_of, table))
+        out.append((heading_of, meaning(str(metric)), table))
     return out
 
 

@@ -6,14 +6,15 @@ import pandas as pd
 
 from neuropipe.results import RunResults
 
-COLUMNS = ("session", "node", "units", "spikes", "duration_s", "trials", "missing_share")
+COLUMNS = ("session", "node", "units", "spikes", "duration_s", "trials", "in_trials_s",
+           "missing_share")  # fmt: skip
 
 
 def table(results: RunResults) -> pd.DataFrame:
     """Recordings of the run as the models saw them: the node that was looked at, its units
     (neurons, regions, voxels or channels), spikes where it holds binned counts, duration from
-    the first sample to the last, trials, and the share of that duration in which nothing was
-    recorded.
+    the first sample to the last, trials, the time inside them, which is all that folds by trial
+    look at, and the share of the duration in which nothing was recorded.
 
     Parameters
     ----------
@@ -26,8 +27,11 @@ def table(results: RunResults) -> pd.DataFrame:
 
 def _row(results: RunResults, session: str) -> dict[str, object]:
     recording = results.recordings[session]
-    n_trials = recording["trials"].sizes.get("trial", 0) if "trials" in recording.children else 0
-    row: dict[str, object] = {"session": session, "trials": n_trials}
+    row: dict[str, object] = {"session": session, "trials": 0}
+    if "trials" in recording.children:
+        trials = recording["trials"]
+        row["trials"] = trials.sizes.get("trial", 0)
+        row["in_trials_s"] = float((trials["stop_time"] - trials["start_time"]).sum())
     series = results.series(session)
     if series is None:
         return row

@@ -57,7 +57,7 @@ def test_same_latents_give_same_bytes(name, full_run, tmp_path):
     ("name", "expected"),
     [
         ("latent_traces", ["time in window (s)", "limb 0\n(mm)", "shared 0\n(dimensionless)",
-                           "planted", "s0, held out in fold 0"]),
+                           "planted", "session s0, held out in fold 0"]),
         ("variance_partition", ["behaviour", "share of predicted variance (dimensionless)"]),
         ("length_scales", ["length scale (s)", "floor of the prior", "planted"]),
         ("behavior_reconstruction", ["limb 1\n(mm)", "R2 = ", "reconstructed"]),

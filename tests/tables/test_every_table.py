@@ -186,6 +186,9 @@ def test_recordings_by_hand(full_run):
     np.testing.assert_allclose(row["duration_s"], 150.0)
     np.testing.assert_allclose(row["missing_share"], 100 / 3000)
     assert row["trials"] == 22
+    trials = full_run.recordings["session-1"]["trials"]
+    inside = (trials["stop_time"] - trials["start_time"]).values.sum()
+    np.testing.assert_allclose(row["in_trials_s"], inside)
 
 
 def test_recordings_without_counts_are_there(full_run):
@@ -198,6 +201,7 @@ def test_recordings_without_counts_are_there(full_run):
     assert table["node"].tolist()[:1] == ["regions"]
     assert table[["units", "duration_s", "missing_share"]].iloc[0].tolist() == [4, 100, 0]
     assert table["spikes"].isna().all()
+    assert table["in_trials_s"].isna().all()
     assert table.iloc[1].drop(["session", "trials"]).isna().all()
 
 
