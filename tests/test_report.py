@@ -286,7 +286,12 @@ def test_accuracy_is_said_of_decoders(tmp_path):
 def test_summary_says_what_was_left_out():
     study = a_study(skipped=(report.Skipped("arena", "its index could not be reached."),))
     assert "Left out: arena (its index could not be reached)." in words.summary(study)
-    assert "better than every baseline in 1" in words.summary(study)
+    assert "The model predicted held-out data better than every baseline." in words.summary(study)
+    both = a_study(a_run(), a_run(scores=score_rows(1.0, 1.5, -0.6, -0.4)))
+    told = (
+        "Of 2 runs, the model predicted held-out data better than every baseline in 1; a baseline"
+    )
+    assert told in words.summary(both)
     assert words.convergence(study.runs[0]) == "All 6 fits converged."
 
 

@@ -181,7 +181,7 @@ def test_few_scores_never_won(tmp_path):
     said = Page(page_of(a_study(few, a_run(scores=score_rows(n=3))), tmp_path)).text
     assert "the model was behind, on too few scores to say that it lost" in said
     assert "the model was ahead, on too few scores to say that it won" in said
-    assert "ahead of every baseline, on too few scores to be sure, in 1; a baseline was" in said
+    assert "ahead of every baseline, on too few scores to be sure in 1; a baseline was" in said
     assert "Baseline not beaten: Poisson GLM" in said
 
 

@@ -166,11 +166,11 @@ def score_tables(run: RunReport) -> list[tuple[str, str, pd.DataFrame]]:
         table = pd.DataFrame(
             {
                 "estimator": rows["estimator"].map(spoken),
-                "role": rows["role"],
                 "mean (95% interval)": _with_interval(rows, "mean", "ci_low", "ci_high"),
                 "model minus estimator (95% interval)": _with_interval(
                     rows, "model_minus_estimator", "difference_ci_low", "difference_ci_high"
                 ),
+                "role": rows["role"],
                 "scores": rows["n"],
             }
         )
@@ -245,6 +245,26 @@ def convergence(run: RunReport) -> str:
     return f"{sum(not f for f in flags)} of {_plural(len(flags), 'fit')} did not converge."
 
 
+TOLD = {
+    "won": "the model predicted held-out data better than every baseline",
+    "lost": "a baseline predicted held-out data better",
+    "ahead": "the model was ahead of every baseline, on too few scores to be sure",
+    "behind": "a baseline was ahead, on too few scores to be sure",
+    "unclear": "neither the model nor its best baseline was clearly better",
+}
+
+
+def _outcomes(found: list[str]) -> list[str]:
+    """Return one sentence on how the models of all runs stand; none where nothing is to say."""
+    counted = [(said, found.count(name)) for name, said in TOLD.items() if name in found]
+    if not counted:
+        return []
+    if len(found) == 1:
+        said = counted[0][0]
+        return [f"{said[0].upper()}{said[1:]}."]
+    return [f"Of {len(found)} runs, {'; '.join(f'{said} in {n}' for said, n in counted)}."]
+
+
 def summary(study: StudyReport) -> str:
     """Return the study in a few sentences; each run has its own."""
     recordings = _plural(len(study.recordings), "recording")
@@ -261,17 +281,7 @@ def summary(study: StudyReport) -> str:
         counts = ", ".join(f"{found.count(v)} {v}" for v in ("PASS", "WARN", "FAIL") if v in found)
         sentences.append(f"Quality of the recordings: {counts}.")
     if study.runs:
-        words = [outcome(run) for run in study.runs]
-        told = {
-            "won": "the model predicted held-out data better than every baseline in",
-            "lost": "a baseline predicted held-out data better in",
-            "ahead": "the model was ahead of every baseline, on too few scores to be sure, in",
-            "behind": "a baseline was ahead, on too few scores to be sure, in",
-            "unclear": "neither was clearly better in",
-        }
-        counts = "; ".join(f"{said} {words.count(w)}" for w, said in told.items() if w in words)
-        if counts:
-            sentences.append(f"Of {_plural(len(words), 'run')}, {counts}.")
+        sentences += _outcomes([outcome(run) for run in study.runs])
     if study.skipped:
         left_out = "; ".join(f"{s.name} ({s.reason.rstrip('.')})" for s in study.skipped)
         sentences.append(f"Left out: {left_out}.")
