@@ -133,7 +133,8 @@ def a_table(name, **columns):
         (
             a_table("identification", metric=["two_way_image"] * 2, chance=[0.5] * 2,
                     ci_low=[0.6, 0.4]),
-            "two-way identification of images would be 0.5; 1 of 2 subjects",
+            "Two-way identification of images: by chance 0.5; the whole interval is above it in 1 "
+            "of 2 subjects.",
         ),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from neuropipe.config import Run
 from neuropipe.io.store import open_recording
 from neuropipe.results import SCORE_COLUMNS, RunResults
 
-TEXT = dict.fromkeys(("dataset", "session", "run", "estimator", "metric"), str)
+TEXT = dict.fromkeys(("dataset", "session", "subject", "run", "estimator", "metric"), str)
 
 
 def gather(name: str, run: Run, results: Path) -> RunResults:

@@ -128,8 +128,11 @@ def _best(lines: np.ndarray) -> float:
 
 
 def _unfinished_baselines(results: RunResults) -> list[str]:
+    flags: dict[str, list[bool]] = {}
+    for (estimator, _), history in sorted(results.history.items()):
+        flags.setdefault(estimator, []).append(bool(history.attrs.get("converged", 1)))
     return [
-        f"{estimator} (fold {fold})"
-        for (estimator, fold), history in sorted(results.history.items())
-        if estimator != results.model and not history.attrs.get("converged", 1)
+        f"{estimator} ({len(own) - sum(own)} of {len(own)} folds)"
+        for estimator, own in flags.items()
+        if estimator != results.model and not all(own)
     ]

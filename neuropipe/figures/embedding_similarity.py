@@ -17,11 +17,11 @@ RIGHT, OTHER = "#0072B2", "#8a8a8a"
 @drawn
 def plot(results: RunResults) -> Figure:
     """Cosines of decoded with true image embeddings, about the mean training embedding, for
-    held-out stimuli of the first fold, a column a subject (the first four). Top: each row is a
-    brain, each column an image, both in the same order, at most 60, those best identified first;
-    a dark diagonal means that brains are decoded to their own image. Bottom: how cosines with
-    the right image (blue) and with all others (grey) are spread; the more the two overlap, the
-    more often a wrong image is taken.
+    held-out stimuli of the first fold, a column a subject (the first four). Top, or left of a
+    single subject: each row is a brain, each column an image, both in the same order, at most
+    60, those best identified first; a dark diagonal means that brains are decoded to their own
+    image. Bottom, or right: how cosines with the right image (blue) and with all others (grey)
+    are spread; the more the two overlap, the more often a wrong image is taken.
 
     Parameters
     ----------
@@ -33,8 +33,12 @@ def plot(results: RunResults) -> Figure:
         raise DataError("This run predicted no embeddings, so there is nothing to compare.")
     first = min(h.fold for h in held)
     groups = list(by_subject([h for h in held if h.fold == first]).items())[:4]
-    figure = new_figure(3.9)
-    panels = figure.subplots(2, len(groups), squeeze=False, height_ratios=(3, 2))
+    if len(groups) > 1:
+        figure = new_figure(3.9)
+        panels = figure.subplots(2, len(groups), squeeze=False, height_ratios=(3, 2))
+    else:
+        figure = new_figure(2.4)
+        panels = figure.subplots(1, 2, squeeze=False, width_ratios=(2, 3)).T
     top = max(float(np.percentile(np.abs(own[0].similarity), 99)) for _, own in groups)
     image = None
     for column, (name, (one, *_)) in enumerate(groups):

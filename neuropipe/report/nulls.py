@@ -92,9 +92,11 @@ def _identified(frame: pd.DataFrame) -> list[str]:
     out = []
     for metric, rows in frame.groupby("metric", sort=False):
         above = int((rows["ci_low"] > rows["chance"]).sum())
+        chance = number(float(rows["chance"].mean()))
         out.append(
-            f"By chance {spoken(str(metric))} would be {number(float(rows['chance'].mean()))}; "
-            f"{above} of {len(rows)} subjects are above it with their whole interval."
+            f"{spoken(str(metric)).capitalize()}: by chance {chance}; "
+            f"the whole interval is above it in {above} of {len(rows)} "
+            f"subject{'' if len(rows) == 1 else 's'}."
         )
     return out
 

@@ -32,6 +32,8 @@ def _row(results: RunResults, session: str) -> dict[str, object]:
         trials = recording["trials"]
         row["trials"] = trials.sizes.get("trial", 0)
         row["in_trials_s"] = float((trials["stop_time"] - trials["start_time"]).sum())
+    elif "betas" in recording.children:  # an amplitude a trial
+        row["trials"] = recording["betas"].sizes.get("trial", 0)
     series = results.series(session)
     if series is None:
         return row

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -64,3 +65,10 @@ def test_one_of_two_ways_to_name_the_study(half, refused, tmp_path):
     assert "either --study or --config" in refused(*words)
     both = (*words, "--config", config, "--study", json.dumps({}))
     assert "either --study or --config" in refused(*both)
+
+
+def test_a_subject_of_digits_keeps_its_zeros(tmp_path):
+    from neuropipe.cli.gather import TEXT
+
+    (tmp_path / "t.tsv").write_text("subject\tvalue\n01\t1.5\n")
+    assert pd.read_csv(tmp_path / "t.tsv", sep="\t", dtype=TEXT)["subject"].tolist() == ["01"]

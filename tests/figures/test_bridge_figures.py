@@ -67,6 +67,14 @@ def test_what_is_not_there_is_said():
     assert "the reader's option `pictures`" in labels_of(resolve("retrieved_pictures")(blind))
 
 
+def test_one_subject_fills_its_figure():
+    alone = resolve("embedding_similarity")(made_bridge_run(n_subjects=1))
+    alone.canvas.draw()
+    matrix, spread, *_ = alone.axes
+    assert matrix.get_position().x1 < spread.get_position().x0
+    assert matrix.get_position().x0 < 0.2
+
+
 def test_pictures_stand_where_the_decoding_puts_them(full_run):
     [axes, *_] = resolve("retrieved_pictures")(full_run).axes
     board = axes.images[0].get_array()

@@ -175,7 +175,8 @@ def test_convergence_names_baselines_that_did_not_finish(full_run):
     history = dict(full_run.history)
     history[BASELINES[1], 0] = history[BASELINES[1], 0].assign_attrs(converged=0)
     figure = resolve("convergence")(dataclasses.replace(full_run, history=history))
-    assert f"Not converged: {BASELINES[1]} (fold 0)" in labels_of(figure)
+    folds = sum(estimator == BASELINES[1] for estimator, _ in history)
+    assert f"Not converged: {BASELINES[1]} (1 of {folds} folds)" in labels_of(figure)
 
 
 def test_unknown_name_lists_the_known():

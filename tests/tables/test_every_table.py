@@ -205,6 +205,13 @@ def test_recordings_without_counts_are_there(full_run):
     assert table.iloc[1].drop(["session", "trials"]).isna().all()
 
 
+def test_amplitudes_are_trials(full_run):
+    betas = xr.Dataset({"beta": (("trial", "voxel"), np.zeros((7, 4)), {"units": "%"})})
+    recordings = {"r": xr.DataTree.from_dict({"/betas": betas})}
+    table = resolve("recordings")(dataclasses.replace(full_run, recordings=recordings))
+    assert table["trials"].tolist() == [7]
+
+
 def test_recovery_by_hand(full_run):
     table = resolve("recovery")(full_run).set_index("fold")
     truth = next(iter(full_run.truth.values()))
