@@ -149,10 +149,10 @@ def test_trials_are_the_table_that_covers_most():
 @pytest.mark.parametrize(
     ("told", "run_s", "expected"),
     [
-        (60.0, 60.0, {"low_hz": 0.5, "notch_hz": [60.0]}),
-        (None, 60.0, {"low_hz": 0.5, "notch_hz": [50.0]}),
+        (60.0, 60.0, {"low_hz": 0.5, "notch_hz": [60.0, 120.0, 180.0]}),
+        (None, 60.0, {"low_hz": 0.5, "notch_hz": [50.0, 100.0, 150.0]}),
         (None, 7.0, {"low_hz": 1.0}),
-        (None, 3.0, {"low_hz": 2.0}),
+        (None, 3.0, {"low_hz": 2.0, "method": "iir"}),
     ],
 )
 def test_the_filter_knows_the_mains_and_fits_into_a_run(told, run_s, expected):
@@ -162,6 +162,7 @@ def test_the_filter_knows_the_mains_and_fits_into_a_run(told, run_s, expected):
     [step] = [s for s in steps_of(contents({"ieeg": voltage, "runs": table(2, run_s)}))
               if s["step"] == "filter_signal"]  # fmt: skip
     assert expected.items() <= step.items()
+    assert ("method" in step) == ("method" in expected)
 
 
 def test_names_of_conditions_are_held_out_by_run():

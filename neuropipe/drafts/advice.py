@@ -21,6 +21,7 @@ SHORTEST_S = 30.0  # of a recording that states or latents can be learned from
 MAINS_HZ = 50.0  # where a recording does not say
 LOW_EDGES_HZ = (0.5, 1.0, 2.0)  # of the filter of voltages, the first that a run is long enough for
 KERNEL_CYCLES = 3.3  # length of a zero-phase FIR kernel in periods of its narrowest transition
+NOTCH_HZ = 0.5  # transition of a notch
 FEWEST_CONDITIONS = 3  # names that retrieval can choose among
 FEWEST_RUNS, MOST_RUN_FOLDS = 4, 6
 
@@ -67,10 +68,7 @@ def steps_of(contents: Contents) -> list[dict[str, Any]]:
         if contents.signals:
             steps.append({"step": "resample_behavior", "signals": list(contents.signals)})
     if "ieeg" in contents.nodes:
-        rate = contents.rates_hz.get("ieeg", 1000.0)
-        mains = contents.mains_hz if math.isfinite(contents.mains_hz) else MAINS_HZ
-        steps.append({"step": "filter_signal", "low_hz": _low_hz(contents),
-                      "high_hz": _round(0.4 * rate, 200), "notch_hz": [mains]})  # fmt: skip
+        steps.append({"step": "filter_signal", **_filter(contents)})
         scheme = "bipolar" if "shafts" in contents.notes else "average"
         steps.append({"step": "rereference", "scheme": scheme})
     if "bold" in contents.nodes:
@@ -125,11 +123,23 @@ def advise(contents: Contents) -> list[Advice]:
     return sorted(found, key=lambda advice: not advice.suits)
 
 
-def _low_hz(contents: Contents) -> float:
-    """Return the lowest edge whose kernel, about 3.3 / edge s, fits twice into the shortest run."""
+def _filter(contents: Contents) -> dict[str, Any]:
+    """Return a filter of voltages whose kernels fit into the shortest run.
+
+    The lower edge is the first whose kernel fits twice; that of a notch is as long as one of
+    0.5 Hz, so that a run shorter than it gets a recursive filter, which has no kernel.
+    """
     run_s = contents.shortest_run_s
     fitting = [edge for edge in LOW_EDGES_HZ if not 2 * KERNEL_CYCLES / edge > run_s]
-    return (fitting or LOW_EDGES_HZ[-1:])[0]
+    high_hz = _round(0.4 * contents.rates_hz.get("ieeg", 1000.0), 200)
+    mains_hz = contents.mains_hz if math.isfinite(contents.mains_hz) else MAINS_HZ
+    multiples = range(1, math.ceil(high_hz / mains_hz))
+    found: dict[str, Any] = {
+        "low_hz": (fitting or LOW_EDGES_HZ[-1:])[0],
+        "high_hz": high_hz,
+        "notch_hz": [mains_hz * n for n in multiples],
+    }
+    return found | ({"method": "iir"} if run_s < KERNEL_CYCLES / NOTCH_HZ else {})
 
 
 def _round(value: float, most: float) -> float:

@@ -15,7 +15,7 @@ STEP_WORDS = {
     "bin_spikes": "counts in bins; finer bins cost time in proportion",
     "resample_behavior": "onto the clock of the bins",
     "cut_trials": "which table says the trials; before_s, after_s, where choose more closely",
-    "filter_signal": "zero phase; the notch at the mains, 50 or 60 Hz",
+    "filter_signal": "zero phase; notches at the mains, 50 or 60 Hz, and its multiples",
     "rereference": "average, bipolar, laplacian, white_matter or channels",
     "clean_bold": "drift, and confounds where there are any",
     "single_trial": "an amplitude for each trial and voxel",

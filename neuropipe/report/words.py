@@ -273,8 +273,8 @@ def summary(study: StudyReport) -> str:
     else:
         sentences = [
             f"This study checked {recordings} and made what its steps say. No model was fitted: "
-            "there is no run. A configuration that `neuropipe init` wrote says beside `runs` why "
-            "no model suits, and what is missing."
+            "the configuration names no run. One that neuropipe init wrote says there why no model "
+            "suits, and what is missing."
         ]
     if study.quality:
         found = [item.verdict for item in study.quality]
