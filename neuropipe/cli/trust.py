@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neuropipe.cli import Output, Results, app
-from neuropipe.cli.files import write_table
+from neuropipe.cli.files import results_of, working_folder, write_table
 from neuropipe.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def trust(
     if run not in study.runs:
         raise ConfigError(f"{config}: no run {run!r}{hint(run, study.runs)}")
     block = study.runs[run]
+    results = results_of(results, working_folder(study, config))
     stores = sorted((results / "preprocess" / block.dataset).glob("*.zarr"))
     if not stores:
         raise ConfigError(

@@ -41,6 +41,17 @@ def test_who_cannot_be_asked_is_refused_by_name(study, config, refused, tmp_path
     assert "no prepared recording" in refused(*empty)
 
 
+def test_it_looks_beside_the_configuration(refused, tmp_path, monkeypatch):
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "page.yaml").write_text("")
+    told = {"study": "s", "datasets": {"tiny": {"manifest": "page.yaml"}}, "runs": {"r": a_run()}}
+    (place / "c.yaml").write_text(yaml.safe_dump(told))
+    monkeypatch.chdir(tmp_path)
+    said = refused("trust", "mine/c.yaml", "--run", "r", "--output", tmp_path / "t.tsv")
+    assert "trust: mine/results/preprocess/tiny: no prepared recording" in said
+
+
 @pytest.mark.parametrize(
     ("model", "columns", "said"),
     [
