@@ -22,7 +22,7 @@ from neuropipe.batching.refusals import (
     refuse_twice,
 )
 from neuropipe.batching.sequences import Source, in_order, units_of
-from neuropipe.batching.windows import window_edges, window_slices
+from neuropipe.batching.windows import unbroken, window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.latents import column_suffixes
 from neuropipe.registry import hint
@@ -117,7 +117,8 @@ def read_paired(
     observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
     counted = np.asarray(array.values)
     refuse_twice(names, f"paired: session {session}: {array.dims[1]}")
-    parts = window_slices(time, window_edges(recording, time), session)
+    windows = window_slices(time, window_edges(recording, time), session)
+    parts = [part for _, part in unbroken(time, windows)]
     width = array.attrs.get("bin_width_s", np.median(np.diff(time)) if len(time) > 1 else np.nan)
     for part in parts if neural == "counts" else ():
         what = f"paired: session {session}: counts/{array.name}"
@@ -328,8 +329,8 @@ def behavior_columns(
                 f"paired: session {session}: signal {name!r} has dims {array.dims} and dtype "
                 f"{array.dtype}, expected numbers along time; leave it out of `signals`"
             )
-        value = np.asarray(array.values, dtype=float)
-        columns.append(value.reshape(len(time), -1))
+        value = np.asarray(array.values, dtype=float).reshape(len(time), -1)
+        columns.append(np.where(np.isinf(value), np.nan, value))  # neither is a measurement
         names += [name + suffix for suffix in column_suffixes(array)]
         units += [str(array.attrs.get("units", "1"))] * columns[-1].shape[1]
     return np.concatenate(columns, 1), tuple(names), tuple(units)

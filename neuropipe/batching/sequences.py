@@ -21,7 +21,7 @@ from neuropipe.batching.refusals import (
     refuse_twice,
 )
 from neuropipe.batching.traces import key_of
-from neuropipe.batching.windows import window_edges, window_slices
+from neuropipe.batching.windows import unbroken, window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording, validate
 
@@ -116,7 +116,8 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
     covariates = _covariates(recording, source, time)
     observed = node["observed"].values if "observed" in node else np.ones(len(time), bool)
     out = []
-    for number, part in enumerate(window_slices(time, window_edges(recording, time), session)):
+    windows = window_slices(time, window_edges(recording, time), session)
+    for number, part in unbroken(time, windows):
         counts = values[part].astype(float)
         seen = observed[part].copy()
         if not np.isfinite(counts[seen]).all():
@@ -149,13 +150,14 @@ def held_out(recording: Recording, source: Source, scaling: Scaling) -> list[Str
     DataError
         If its subject or its bins are others than those of the training data.
     """
+    out = stretches(recording, source, scaling.unit)
+    if source.observations == "trials":  # of whoever made the choices
+        return out
     session = str(recording.attrs.get("session", ""))
     refuse_stranger(str(recording.attrs.get("subject", "")), scaling.subject, session)
-    out = stretches(recording, source, scaling.unit)
-    if source.observations != "trials":
-        node = recording[source.observations].to_dataset()
-        refuse_bins(_width(_response(node, source), node["time"].values), scaling.bin_width_s,
-                    session)  # fmt: skip
+    node = recording[source.observations].to_dataset()
+    width = _width(_response(node, source), node["time"].values)
+    refuse_bins(width, scaling.bin_width_s, session)
     return out
 
 
@@ -273,7 +275,13 @@ def _column(node: xr.Dataset, name: str, where: str) -> np.ndarray:
         raise DataError(
             f"no {name!r} in node {where}; it has {', '.join(map(str, node.data_vars))}"
         )
-    return np.asarray(node[name].values, dtype=float)
+    array = node[name]
+    if array.ndim != 1 or array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{name!r} of node {where} has dims {array.dims} and dtype {array.dtype}, expected one "
+            "number a row; give it as numbers, or each of its columns as a variable of its own"
+        )
+    return np.asarray(array.values, dtype=float)
 
 
 def _trial_sequence(recording: Recording, source: Source) -> Stretch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,8 @@ import xarray as xr
 from neuropipe.batching.refusals import refuse_clock
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording
+
+GAP = 1.5  # steps between two samples from which something is missing
 
 
 def attach_windows(recording: Recording, windows: Sequence[Sequence[float]]) -> Recording:
@@ -100,6 +103,31 @@ def window_slices(time: np.ndarray, edges: np.ndarray, session: str = "") -> lis
             f"cover {span}, windows {edges.min() if edges.size else float('nan'):.3f} to "
             f"{edges.max() if edges.size else float('nan'):.3f} s; check the trial table's clock"
         )
+    return out
+
+
+def unbroken(time: np.ndarray, windows: Sequence[slice]) -> list[tuple[int, slice]]:
+    """Cut windows where samples are missing, since what follows a gap has another past.
+
+    Parameters
+    ----------
+    time : (time,), s
+        Evenly spaced but for the gaps.
+    windows : sequence of slice
+        As of `window_slices`.
+
+    Returns
+    -------
+    list of (window, slice)
+        Number of the window that each piece is of.
+    """
+    step = np.diff(time)
+    gap = np.flatnonzero(step > GAP * np.median(step)) + 1 if len(step) else np.zeros(0, int)
+    out = []
+    for number, part in enumerate(windows):
+        inner = gap[(gap > part.start) & (gap < part.stop)].tolist()
+        edges = [part.start, *inner, part.stop]
+        out += [(number, slice(a, b)) for a, b in pairwise(edges)]
     return out
 
 

@@ -67,6 +67,33 @@ def test_a_clock_that_runs_back_or_stops(door, at):
             DOORS[door](changed(prepared(busy(60)), edit))
 
 
+@pytest.mark.parametrize("door", ["sequences", "paired"])
+def test_what_follows_a_gap_has_another_past(door):
+    def gap(node):
+        return node.isel(time=np.r_[0:20, 30:60])
+
+    found = DOORS[door](changed(prepared(busy(60)), gap))
+    times = found.time if door == "paired" else [part.time for part in found]
+    assert [len(t) for t in times] == [20, 30]
+
+
+def test_a_covariate_is_one_number_a_bin():
+    recording = prepared(busy(60), behavior={"speed": np.arange(60.0)})
+    node = recording["behavior"].to_dataset()
+    for name, wrong in (("xy", node["speed"].expand_dims(xy=2, axis=1)),
+                        ("word", node["speed"].astype(str))):  # fmt: skip
+        recording["behavior"] = xr.DataTree(node.assign({name: wrong}))
+        with pytest.raises(DataError, match=f"'{name}' of node behavior has dims .* expected one"):
+            stretches(recording, Source(covariates=(name,)), None)
+
+
+def test_an_infinite_signal_is_no_measurement():
+    speed = np.arange(60.0)
+    speed[3] = np.inf
+    found = read_paired(prepared(busy(60), behavior={"speed": speed}))
+    assert np.isnan(found.behavior[0][3, 0])
+
+
 def sequences_like(recording, other):
     source = Source(min_spikes=1)
     return held_out(other, source, training_sequences([recording], source)[1])

@@ -309,6 +309,39 @@ def test_choices_of_trials_fit_a_bernoulli_glm_hmm():
     assert set(model.score(sessions[0])) == {"log_likelihood_per_bin"}
 
 
+def test_observations_that_a_family_gives_no_chance_are_refused():
+    """Choices of -1 and 1 had a likelihood above 1 under a Bernoulli family, and no error."""
+    one, two = (planted_choices(seed) for seed in (0, 1))
+    settings = {
+        "n_states": 2, "observations": "trials", "response": "choice", "covariates": ("stimulus",),
+        "family": "bernoulli", "link": "sigmoid", "prior": "none", "max_iterations": 3,
+    }  # fmt: skip
+
+    def chosen(values: np.ndarray) -> xr.DataTree:
+        out, node = one.copy(), one["trials"].to_dataset()
+        out["trials"] = xr.DataTree(node.assign(choice=("trial", values, {"units": "1"})))
+        return out
+
+    choice = one["trials/choice"].values
+    with pytest.raises(DataError, match=r"trials holds -1, expected 0 or 1 for family bernoulli"):
+        HMMGLM(**settings).fit([chosen(2 * choice - 1)], seed=1)
+    side = np.where(choice > 0, "left", "right").astype(object)
+    with pytest.raises(DataError, match=r"'choice' of node trials has .* dtype object, expected"):
+        HMMGLM(**settings).fit([chosen(side)], seed=1)
+    two.attrs["subject"] = "another"  # who may choose alike
+    one.attrs["subject"] = "one"
+    assert HMMGLM(**settings).fit([one], seed=1).score(two)["log_likelihood_per_bin"] < 0
+
+
+def test_without_history_and_covariates_it_is_a_plain_hmm():
+    drawn, _ = simulate(Plan(n_states=2, n_units=5, n_bins=400, n_sequences=2), 3)
+    rec = apply_steps(drawn, [{"step": "bin_spikes", "bin_width_s": 0.02, "start_s": 0.0}])
+    quick = {"n_restarts": 2, "screen_iterations": 4, "max_iterations": 10}
+    model = HMMGLM(n_states=2, history_bins=0, prior="gaussian", **quick).fit([rec], seed=1)
+    assert model.parameters_["weight"].size == 0
+    assert 0 < model.score(rec)["bits_per_spike"] < 1
+
+
 def test_choosing_the_number_of_states_needs_windows_and_finds_the_planted_number():
     drawn, _ = simulate(Plan(n_states=2, n_units=8, n_bins=800, n_sequences=6, stay=0.95), 11)
     rec = apply_steps(drawn, [{"step": "bin_spikes", "bin_width_s": 0.02, "start_s": 0.0}])

@@ -80,7 +80,7 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, weight, bias, counts, link, family, mask, noise_std):
         n_states, n_neurons, n_features = weight.shape
-        flat = weight.reshape(-1, n_features).T
+        flat = weight.reshape(n_states * n_neurons, n_features).T  # of no feature too
         keep_slope = any(ctx.needs_input_grad)
         n_bins = features.shape[0]
         out = features.new_empty(n_bins, n_states)

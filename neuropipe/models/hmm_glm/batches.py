@@ -9,6 +9,7 @@ import torch
 
 from neuropipe.batching.history import filter_history, history_basis
 from neuropipe.batching.sequences import Scaling, Source, Stretch
+from neuropipe.errors import DataError
 from neuropipe.models.hmm_glm.config import Config
 from neuropipe.models.hmm_glm.model import Batch
 
@@ -33,6 +34,21 @@ def basis_of(config: Config) -> np.ndarray:
     return history_basis(config.basis, config.history_bins, n_basis, config.decay_per_bin)
 
 
+def _check_family(part: Stretch, config: Config) -> None:
+    """Refuse observations that the family gives no chance to: their likelihood means nothing."""
+    if config.family == "gaussian":
+        return
+    seen = part.counts[part.observed]
+    possible = (seen == 0) | (seen == 1) if config.family == "bernoulli" else seen >= 0
+    if not possible.all():
+        what = "0 or 1" if config.family == "bernoulli" else "0 or more"
+        raise DataError(
+            f"hmm_glm: session {part.session}: {config.observations} holds "
+            f"{seen[~possible][0]:g}, expected {what} for family {config.family}; recode it, or "
+            "take another family (gaussian for traces, poisson for counts)"
+        )
+
+
 def make_batch(
     parts: Sequence[Stretch],
     scaling: Scaling,
@@ -53,6 +69,11 @@ def make_batch(
     device, dtype
         Of the tensors.
 
+    Raises
+    ------
+    DataError
+        If an observation is none that the family knows.
+
     Notes
     -----
     A history starts silent at the start of its stretch, so no bin of another stretch enters a
@@ -61,6 +82,7 @@ def make_batch(
     basis = basis_of(config)
     features, counts = [], []
     for part in parts:
+        _check_family(part, config)
         history = filter_history(part.counts, basis) if basis.size else part.counts[:, :0]
         scaled = (part.covariates - scaling.covariate_mean) / scaling.covariate_sd
         covariates = np.where(part.observed[:, None], scaled, 0.0)

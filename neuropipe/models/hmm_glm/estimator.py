@@ -15,6 +15,7 @@ from neuropipe_kernels import viterbi
 
 from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.sequences import Scaling, Stretch, held_out, training_sequences
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.metrics import likelihood_scores
 from neuropipe.models.hmm_glm.batches import basis_of, make_batch, source_of
@@ -90,7 +91,7 @@ class HMMGLM:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
 
     def fit(
         self,

@@ -75,16 +75,15 @@ class Fit(NamedTuple):
 
 def emission(batch: Batch, parameters: Parameters, form: Form) -> Tensor:
     """Return log p(x_t | z_t), (T, R * S), zero in bins that were not observed (eq. 2)."""
-    n_restarts, _, n_neurons, n_features = parameters.weight.shape
     columns = []
     # the noise of a Gaussian family differs between restarts, so only then one call a restart
-    groups = range(n_restarts) if form.family == "gaussian" else [slice(None)]
+    groups = range(len(parameters.weight)) if form.family == "gaussian" else [slice(None)]
     for r in groups:
         columns.append(
             glm_ll(
                 batch.features,
-                parameters.weight[r].reshape(-1, n_neurons, n_features),
-                parameters.bias[r].reshape(-1, n_neurons),
+                parameters.weight[r].flatten(0, -3),
+                parameters.bias[r].flatten(0, -2),
                 batch.counts,
                 link=form.link,
                 family=form.family,
