@@ -16,6 +16,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.baselines.config import EmbeddingConfig
+from neuropipe.batching.refusals import say_undefined
+from neuropipe.batching.shown import ONE_STIMULUS, refuse_seen, true_features
 from neuropipe.batching.stimuli import (
     Codes,
     Scaling,
@@ -23,10 +25,8 @@ from neuropipe.batching.stimuli import (
     Subject,
     averaged,
     coordinates,
-    read_codes,
     read_responses,
     read_training,
-    refuse_seen,
 )
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.retrieval import embedding_scores
@@ -171,16 +171,15 @@ class LinearDecoder:
         names = found["stimulus"].values
         if self.config.shared_stimuli == "refuse":
             refuse_seen(names, self.seen, str(recording.attrs.get("session")))
-        codes = read_codes([recording], [names], source_of(self.config), "text" in self.mean)
-        at = codes.rows(names)
         out: dict[str, float] = {}
-        for head, value in (("image", codes.image), ("text", codes.text)):
-            if value is not None:
-                out |= embedding_scores(
-                    found[f"predicted_{head}"].values.astype(float), value[at].astype(float),
-                    self.mean[head], names, self.config.pool_size, head,
-                )  # fmt: skip
-        return out
+        for head, value in true_features(
+            recording, names, source_of(self.config), self.mean
+        ).items():
+            out |= embedding_scores(
+                found[f"predicted_{head}"].values.astype(float), value, self.mean[head], names,
+                self.config.pool_size, head,
+            )  # fmt: skip
+        return say_undefined(out, recording, ONE_STIMULUS)
 
     def save(self, path: Path) -> None:
         """Write ``config.json``, ``names.json`` and ``weights.npz`` into a folder that exists."""

@@ -7,7 +7,7 @@ voxels and the same scaling.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -212,6 +212,7 @@ def _features(
                 f"{where} has no features of {len(lost)} of {len(wanted)} stimuli, first "
                 f"{lost[0]!r}; compute them (neuropipe embed) or choose other trials"
             )
+        _refuse_ambiguous(data, set(wanted), where)
         values = data["embedding"].isel(stimulus=[at[name] for name in wanted]).values
         for name, row in zip(wanted, np.asarray(values, np.float32), strict=True):
             if not np.isfinite(row).all():
@@ -225,6 +226,21 @@ def _features(
     if len({len(row) for row in found.values()}) > 1:
         raise DataError(f"node {node}: stimuli have different numbers of features")
     return found
+
+
+def _refuse_ambiguous(data: xr.Dataset, wanted: Set[str], where: str) -> None:
+    """Refuse a stimulus that a node has twice, with different features."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(data["stimulus"].values):
+        rows.setdefault(str(name), []).append(row)
+    for name, at in rows.items():
+        if len(at) > 1 and name in wanted:
+            first, *others = np.asarray(data["embedding"].isel(stimulus=at).values)
+            if not all(_same(first, other) for other in others):
+                raise DataError(
+                    f"{where}: stimulus {name!r} is there {len(at)} times, with different "
+                    "features; give different stimuli different names"
+                )
 
 
 def _same(first: np.ndarray, second: np.ndarray) -> bool:
@@ -246,8 +262,8 @@ def read_training(
     Raises
     ------
     DataError
-        If sessions or voxels do not fit together, values are NaN, or a subject has fewer than
-        three different stimuli.
+        If sessions or voxels do not fit together, values are NaN, features are all alike, or a
+        subject has fewer than three different stimuli.
     """
     if not recordings:
         raise DataError("betas: no recording to fit")
@@ -257,6 +273,12 @@ def read_training(
         twice = next(s for s in sessions if sessions.count(s) > 1)
         raise DataError(f"betas: subject {twice[0]!r} has session {twice[1]!r} twice")
     codes = read_codes(recordings, [r.stimulus for r in read], source, has_text(recordings, source))
+    for head, value in (("image", codes.image), ("text", codes.text)):
+        if value is not None and len(value) > 2 and not np.ptp(value, axis=0).any():
+            raise DataError(
+                f"betas: the {head} features of all {len(value)} training stimuli are alike, so "
+                "there is nothing to tell apart; compute them anew (neuropipe embed)"
+            )
     out = []
     for name in sorted({r.subject for r in read}):
         own = sorted((r for r in read if r.subject == name), key=lambda r: r.session)
@@ -363,18 +385,6 @@ def averaged(response: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndar
     np.add.at(total, group, response)
     shape = (-1, *[1] * (response.ndim - 1))
     return row[first[order]], total / number.reshape(shape), number
-
-
-def refuse_seen(stimulus: Sequence[str] | np.ndarray, seen: Sequence[str], session: str) -> None:
-    """Refuse to score trials whose stimulus the training data showed."""
-    known = set(seen)
-    both = [name for name in dict.fromkeys(map(str, stimulus)) if name in known]
-    if both:
-        raise DataError(
-            f"session {session}: {len(both)} held-out stimuli were in the training data, first "
-            f"{both[0]!r}; split by stimulus, or say shared_stimuli: allow where stimuli are "
-            "classes that are meant to recur"
-        )
 
 
 def coordinates(row: xr.Dataset, stimulus: np.ndarray, time: np.ndarray) -> xr.Dataset:

@@ -5,13 +5,13 @@ import pytest
 import xarray as xr
 from shown_sessions import shown
 
+from neuropipe.batching.shown import refuse_seen
 from neuropipe.batching.splits import make_splits
 from neuropipe.batching.stimuli import (
     StimulusSource,
     averaged,
     read_responses,
     read_training,
-    refuse_seen,
     voxel_signal,
 )
 from neuropipe.batching.windows import attach_windows
@@ -145,6 +145,21 @@ def without(recording, name):
 def test_what_does_not_fit_together_is_refused(recordings, error, message):
     with pytest.raises(error, match=message):
         read_training(recordings, SOURCE)
+
+
+def test_features_that_tell_nothing_or_two_things_are_refused():
+    names = [f"n{i}" for i in range(6)]
+    with pytest.raises(DataError, match="image features of all 6 training stimuli are alike"):
+        read_training([shown(names, codes=dict.fromkeys(names, np.ones(4)))], SOURCE)
+    twice = shown(names)
+    node = twice["embedding"].to_dataset()
+    same = xr.concat([node, node.isel(stimulus=[2])], "stimulus")
+    twice["embedding"] = xr.DataTree(same)
+    read_training([twice], SOURCE)
+    same["embedding"].values[-1] += 1
+    twice["embedding"] = xr.DataTree(same)
+    with pytest.raises(DataError, match="stimulus 'n2' is there 2 times, with different features"):
+        read_training([twice], SOURCE)
 
 
 def test_text_is_read_where_all_have_it():

@@ -101,5 +101,10 @@ def test_what_they_refuse(brains):
         model.score(brains[0][0])
     with pytest.raises(DataError, match="subject 'x' is not among s1, s2, s3"):
         model.transform(shown(list("abc"), subject="x"))
+    held = brains[1][0].copy()
+    node = held["embedding"].to_dataset()
+    held["embedding"] = xr.DataTree(node.isel(feature=slice(0, 3)))
+    with pytest.raises(DataError, match="stimuli have 3 image features, in training"):
+        model.score(held)
     with pytest.raises(NotFittedError, match="call fit"):
         resolve("subject_ridge", BASELINES)().transform(brains[1][0])

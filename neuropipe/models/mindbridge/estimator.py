@@ -12,17 +12,18 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from neuropipe.batching.refusals import say_undefined
+from neuropipe.batching.shown import ONE_STIMULUS, refuse_seen, true_features
 from neuropipe.batching.stimuli import (
     Codes,
     Responses,
     Subject,
     averaged,
     coordinates,
-    read_codes,
     read_responses,
     read_training,
-    refuse_seen,
 )
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.mindbridge import gallery
 from neuropipe.models.mindbridge.adapting import adapt_bridge
@@ -116,7 +117,7 @@ class MindBridge:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
 
     def fit(
         self,
@@ -266,10 +267,7 @@ class MindBridge:
 
     def _true(self, recording: Recording, names: np.ndarray) -> dict[str, np.ndarray]:
         """Return the true embeddings of some stimuli, a row each."""
-        codes = read_codes([recording], [names], source_of(self.config), "text" in self._center)
-        at = codes.rows(names)
-        out = {"image": codes.image[at].astype(float)}
-        return out if codes.text is None else {**out, "text": codes.text[at].astype(float)}
+        return true_features(recording, names, source_of(self.config), self._center)
 
     @torch.no_grad()
     def transform(self, recording: Recording) -> xr.Dataset:
@@ -330,6 +328,7 @@ class MindBridge:
             out |= embedding_scores(
                 guess, true, self._center[head], names, self.config.pool_size, head
             )
+        out = say_undefined(out, recording, ONE_STIMULUS)
         pictures = gallery.pictures_of(recording, self.config.pictures)
         if pictures is None:
             return out

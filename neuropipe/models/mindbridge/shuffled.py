@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from neuropipe.batching.stimuli import Codes, Subject
+from neuropipe.config import build
 from neuropipe.models.mindbridge.config import Config
 from neuropipe.models.mindbridge.estimator import MindBridge
 from neuropipe.runtime import generator
@@ -29,7 +30,7 @@ class ShuffledBridge(MindBridge):
 
     def __init__(self, **settings: Any) -> None:
         given: Mapping[str, Any] = {**settings, "adaptation_trials": ()}
-        self.config = Config(**given)
+        self.config = build(Config, given, type(self).__name__)
 
     def _training(self, recordings: Sequence[Recording], seed: int) -> tuple[list[Subject], Codes]:
         subjects, codes = super()._training(recordings, seed)
