@@ -16,6 +16,7 @@ from neuropipe.batching.contacts import band_features
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource
 from neuropipe.batching.refusals import NO_TRIAL, say_undefined
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.schema import Recording, Var
 
@@ -44,7 +45,7 @@ class BandPowerLDA:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = BandPowerConfig(**settings)
+        self.config = build(BandPowerConfig, settings, type(self).__name__)
 
     def _classifier(self, seed: int) -> Any:
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -77,6 +78,11 @@ class BandPowerLDA:
         known = [door.known(v) for v in found]
         raw = np.concatenate([self._features(v, k) for v, k in zip(found, known, strict=True)])
         y = door.number(np.concatenate([v.label[k] for v, k in zip(found, known, strict=True)]))
+        if len(raw) <= len(door.classes):
+            raise DataError(
+                f"{type(self).__name__}: {len(raw)} training trials of {len(door.classes)} classes "
+                "leave nothing to learn within a class; use more trials or fewer classes"
+            )
         self._mean, self._sd = raw.mean(0), np.maximum(raw.std(0), 1e-9)
         fitted = self._classifier(seed).fit((raw - self._mean) / self._sd, y)
         weight, bias = np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)

@@ -124,6 +124,11 @@ def derivatives(
     for number, whole in enumerate(animals):
         known = ends[whole.key]
         animal = only_units(whole, [u in column and u in known for u in whole.unit])
+        if not whole.unit:
+            raise DataError(
+                f"traces: {whole.key}: no neuron is left, all are NaN, infinite or constant in the "
+                "windows; leave this recording out, or use longer windows"
+            )
         if not animal.unit:
             raise DataError(
                 f"traces: {whole.key}: none of its {len(whole.unit)} neurons is known to the "

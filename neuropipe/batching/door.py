@@ -203,6 +203,10 @@ def _trial_samples(
         )
     n = int(extent.min())
     patch = round(patch_s * rate) if patch_s else 1
+    if patch < 1:
+        raise DataError(
+            f"voltages: a patch of {patch_s:g} s holds no sample at {rate:g} Hz; raise patch_s"
+        )
     if n < patch:
         raise DataError(
             f"voltages: the shortest trial lasts {n / rate:g} s, less than a patch of {patch_s:g} "

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from neuropipe.batching.refusals import refuse_counts
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording, validate
@@ -171,6 +172,8 @@ def read(recording: Recording, source: TraceSource, clock: Clock | None) -> tupl
     values = array.values
     stretches = []
     for part in _stretches(recording, time, observed, step):
+        if node == "counts":
+            refuse_counts(values[part], step, f"traces: {key}: {node}/{name}")
         block = values[part].astype(float)
         block[np.isinf(block)] = np.nan  # neither is a measurement
         number, trace = _resampled(time[part], block, clock, step)

@@ -199,7 +199,7 @@ def test_few_labels_are_the_first_ones(planted):
     for name, value in model._fitted.network.state_dict().items():
         assert torch.equal(value, scaled[name]), name
     assert again._fitted.scaling.sd == model._fitted.scaling.sd
-    with pytest.raises(DataError, match=r"no training window with a label is left"):
+    with pytest.raises(DataError, match=r"target 'speed' has no value in the training"):
         Neuroformer(**{**settings, "objective": "behavior", "label_share": 1e-9}).fit(
             [train], seed=0
         )
@@ -231,6 +231,21 @@ def test_missing_covariates_and_labels(planted):
     assert np.isfinite(masked.fit([train], seed=0).score(held)["bits_per_spike"])
     decoding = Neuroformer(**SMALL, targets=("speed",)).fit([train], seed=0)
     assert all(np.isfinite(v) for v in decoding.score(train).values())
+
+
+def test_frames_and_signals_of_another_kind_are_not_scored(fitted, planted):
+    held = sides(planted)[1]
+    larger = held.copy()
+    movie = held["stimulus/bar"].to_dataset().load()
+    larger["stimulus/bar"] = xr.DataTree(movie.pad(y=(0, 2), mode="edge"))
+    with pytest.raises(DataError, match=r"has frames of \(\d+, \d+\) pixels, the training data of"):
+        fitted.score(larger)
+    slower = held.copy()
+    speed = held["behavior"].to_dataset().load().copy(deep=True)
+    speed["speed"].attrs["units"] = "m/s"
+    slower["behavior"] = xr.DataTree(speed)
+    with pytest.raises(DataError, match=r"in \('m/s',\), of the training data in \('1',\)"):
+        fitted.score(slower)
 
 
 def test_small_and_silent_data(planted):

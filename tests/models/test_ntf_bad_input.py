@@ -67,6 +67,13 @@ def test_an_infinite_sample_is_no_measurement(pair):
     xr.testing.assert_identical(fitted(bad, missing="drop").parameters_, whole.parameters_)
 
 
+@pytest.mark.parametrize("n_samples", [0, 1])
+def test_a_node_without_two_samples_is_named(pair, n_samples):
+    short = edited(pair[0], lambda node: node.isel(time=slice(0, n_samples)))
+    with pytest.raises(DataError, match=f"node calcium/cells has {n_samples} samples, expected"):
+        fitted([short])
+
+
 def test_traces_without_any_change_leave_nothing_to_fit(pair):
     def still(node):
         node["dff"].values[:] = 2.0
@@ -81,6 +88,8 @@ def test_traces_without_any_change_leave_nothing_to_fit(pair):
         node["dff"].values[:, :2] = np.stack([wave, -wave], 1)
         return node.isel(roi=[0, 1])
 
+    with pytest.raises(DataError, match="planted1-6: no neuron is left, all are NaN, infinite or"):
+        fitted([edited(pair[0], still), pair[1]], missing="drop")
     with pytest.raises(DataError, match="no two neurons ever change together"):
         fitted([edited(r, opposite) for r in pair], rank=1)
 

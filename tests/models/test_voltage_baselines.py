@@ -14,6 +14,7 @@ from neuropipe.baselines.net_decoders import EEGConformer, EEGNet
 from neuropipe.batching.contacts import band_features
 from neuropipe.batching.door import enter
 from neuropipe.batching.epochs import VoltageSource
+from neuropipe.batching.windows import attach_windows
 from neuropipe.errors import DataError
 from neuropipe.models.du_in.estimator import DuINFromScratch
 
@@ -130,6 +131,24 @@ def test_several_subjects_are_refused(kind, planted):
     other.attrs = {**planted.attrs, "subject": "s2"}
     with pytest.raises(DataError, match=r"2 subjects \(planted, s2\), expected one"):
         kind().fit([planted, other], seed=1)
+
+
+def test_a_class_of_one_trial_each_teaches_an_lda_nothing(planted):
+    labels = np.full(planted["trials"].sizes["trial"], "", dtype=object)
+    labels[:2] = "a", "b"
+    with pytest.raises(DataError, match="2 training trials of 2 classes leave nothing to learn"):
+        BandPowerLDA().fit([relabelled(planted, labels)], seed=1)
+
+
+@pytest.mark.parametrize("kind", [BandPowerLDA, EEGNet])
+def test_windows_without_a_whole_trial_have_no_score_and_say_so(kind, planted, caplog):
+    train, held = sides(planted)
+    model = kind(**(NET if kind is EEGNet else {})).fit([train], seed=1, device="cpu")
+    start = held["windows"]["start_time"].values[0]
+    empty = attach_windows(planted, [[start, start + 0.01]])
+    assert np.isnan(model.score(empty)["accuracy"])
+    assert "no value of accuracy" in caplog.text
+    assert model.transform(empty).sizes["trial"] == 0
 
 
 def test_short_trials_are_refused(planted):

@@ -15,6 +15,7 @@ from neuropipe.batching.decoding import decoding_scores
 from neuropipe.batching.raster import Raster
 from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.tokens import window_mean
+from neuropipe.config import build
 from neuropipe.errors import NotFittedError
 from neuropipe.metrics import likelihood_scores
 from neuropipe.models.neuroformer.config import REVISION, Config
@@ -109,7 +110,7 @@ class Neuroformer:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
 
     def fit(
         self,

@@ -80,7 +80,8 @@ class Fitted:
         Raises
         ------
         DataError
-            If its units were not in the training data, or its bins differ.
+            If its units were not in the training data, or its bins, frames or units of signals
+            differ.
         """
         raster = read(recording, self.config)
         known = self.scaling.units
@@ -94,6 +95,7 @@ class Fitted:
                 f"neuroformer: {raster.key} has bins of {raster.bin_width_s:g} s, the training "
                 f"data of {self.scaling.bin_width_s:g} s"
             )
+        self._alike(raster)
         raster = raster.only(known[raster.key])
         seen = overlap(raster, self.earlier.get(raster.key))
         if seen and not overlap(raster, self.trained.get(raster.key)):
@@ -102,6 +104,20 @@ class Fitted:
                 "on them is not held out", raster.key,
             )  # fmt: skip
         return raster
+
+    def _alike(self, raster: Raster) -> None:
+        """Refuse frames of another size, and signals in other units, than the training data's."""
+        frame = None if raster.movie is None else raster.movie.pixel.shape[1:]
+        if frame != self.scaling.frame:
+            raise DataError(
+                f"neuroformer: {raster.key} has frames of {frame} pixels, the training data of "
+                f"{self.scaling.frame}; prepare all movies alike"
+            )
+        if raster.channel_units != self.scaling.channel_units:
+            raise DataError(
+                f"neuroformer: signals of {raster.key} are in {raster.channel_units}, of the "
+                f"training data in {self.scaling.channel_units}; bring them to one unit"
+            )
 
     @torch.no_grad()
     def run(self, raster: Raster, *, rates: bool) -> Pass:

@@ -103,8 +103,8 @@ def read_training(
     Raises
     ------
     DataError
-        If there is no recording, one comes twice, or they differ in bins, frames or units of
-        signals.
+        If there is no recording, one comes twice, they differ in bins, frames or units of
+        signals, or a target has no label.
     """
     if not recordings:
         raise DataError("neuroformer: no recording to fit")
@@ -128,7 +128,19 @@ def read_training(
                 f"neuroformer: signals of {first.key} are in {first.channel_units}, of {other.key} "
                 f"in {other.channel_units}; bring them to one unit"
             )
+    _labelled(rasters, config)
     return rasters, scaling_of(rasters, config)
+
+
+def _labelled(rasters: Sequence[Raster], config: Config) -> None:
+    """Refuse a target without a single label: its decoder would keep its random weights."""
+    for k, name in enumerate(config.targets):
+        column = [r.signal[r.inside(), len(config.covariates) + k] for r in rasters]
+        if not np.isfinite(np.concatenate(column)).any():
+            raise DataError(
+                f"neuroformer: target {name!r} has no value in the training windows; leave it out "
+                "of `targets`, or raise label_share"
+            )
 
 
 def scaling_of(rasters: Sequence[Raster], config: Config) -> Scaling:
