@@ -14,6 +14,7 @@ from neuropipe.baselines.config import CorrelationConfig, WindowedConfig
 from neuropipe.baselines.patterns import MOST_BYTES, Patterns
 from neuropipe.batching.refusals import NO_PAIR, say_undefined
 from neuropipe.batching.traces import Traces
+from neuropipe.config import build
 from neuropipe.errors import DataError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -104,7 +105,7 @@ class StaticCorrelation:
     config_class: ClassVar[Any] = CorrelationConfig
 
     def __init__(self, **settings: Any) -> None:
-        self.config = self.config_class(**settings)
+        self.config = build(self.config_class, settings, type(self).__name__)
 
     def fit(
         self,

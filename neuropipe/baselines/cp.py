@@ -13,6 +13,7 @@ import xarray as xr
 from neuropipe.baselines.config import CPConfig
 from neuropipe.baselines.patterns import Patterns, tensor_of
 from neuropipe.batching.refusals import NO_PAIR, say_undefined
+from neuropipe.config import build
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
 
@@ -44,7 +45,7 @@ class PlainCP:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = CPConfig(**settings)
+        self.config = build(CPConfig, settings, type(self).__name__)
 
     def fit(
         self,

@@ -13,6 +13,7 @@ from neuropipe.baselines import embeddings
 from neuropipe.baselines.config import EmbeddingConfig, RidgeConfig, SharedConfig
 from neuropipe.baselines.embeddings import LEARNS, WRITES, LinearDecoder, Training
 from neuropipe.batching.stimuli import averaged
+from neuropipe.config import build
 from neuropipe.errors import DataError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -33,7 +34,7 @@ class MeanEmbedding:
     settings: ClassVar[type[EmbeddingConfig]] = EmbeddingConfig
 
     def __init__(self, **settings: Any) -> None:
-        self.config = self.settings(**settings)
+        self.config = build(self.settings, settings, type(self).__name__)
 
     def fit(
         self,

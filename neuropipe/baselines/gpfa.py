@@ -20,6 +20,7 @@ from neuropipe.baselines.smoothed_factors import candidates, factor_analysis, ro
 from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import read_training
 from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.config import build
 from neuropipe.errors import BackendUnavailable, DataError
 from neuropipe.schema import Recording, Var
 
@@ -181,7 +182,7 @@ class GPFA:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = GPFAConfig(**settings)
+        self.config = build(GPFAConfig, settings, type(self).__name__)
 
     def fit(
         self,

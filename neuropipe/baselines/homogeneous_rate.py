@@ -13,6 +13,7 @@ from neuropipe.baselines.config import RateConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.sequences import Source, held_out, training_sequences
+from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
 
@@ -33,7 +34,7 @@ class HomogeneousRate:
     learns: ClassVar[Mapping[str, Var]] = {"rate": Var(("unit",), "Hz", "f", "mean training rate")}
 
     def __init__(self, **settings: Any) -> None:
-        self.config = RateConfig(**settings)
+        self.config = build(RateConfig, settings, type(self).__name__)
 
     def fit(
         self,

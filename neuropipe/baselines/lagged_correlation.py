@@ -13,6 +13,7 @@ from neuropipe.baselines.weights import plain_names
 from neuropipe.baselines.window_config import LaggedConfig
 from neuropipe.batching.decoding import circular_shifts
 from neuropipe.batching.raster import Raster, keep_units, read_raster
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -45,7 +46,7 @@ class LaggedCorrelation:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = LaggedConfig(**settings)
+        self.config = build(LaggedConfig, settings, type(self).__name__)
 
     def fit(
         self,

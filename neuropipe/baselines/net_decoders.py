@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropipe.baselines.config import NetConfig
-from neuropipe.baselines.eeg_nets import build, moved, shortest
+from neuropipe.baselines.eeg_nets import build as net_of
+from neuropipe.baselines.eeg_nets import moved, shortest
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource, part
 from neuropipe.batching.refusals import NO_TRIAL, say_undefined
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator, pick_device
 from neuropipe.schema import Recording, Var
@@ -52,7 +54,7 @@ class EEGNet:
     kind: ClassVar[str] = "eegnet"
 
     def __init__(self, **settings: Any) -> None:
-        self.config = NetConfig(**settings)
+        self.config = build(NetConfig, settings, type(self).__name__)
 
     def fit(
         self,
@@ -189,7 +191,7 @@ def _drawn(kind: str, door: Door, seed: int) -> nn.Module:
     key = int(generator(seed, f"weights-{kind}").integers(2**62))
     with torch.random.fork_rng():
         torch.manual_seed(key)
-        return build(kind, n_contacts, door.n_samples, len(door.classes))
+        return net_of(kind, n_contacts, door.n_samples, len(door.classes))
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from neuropipe.baselines.smoothed_factors import candidates, chosen
 from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import column_scaling, read_training
 from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.config import build
 from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class PCARegression:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = PCAConfig(**settings)
+        self.config = build(PCAConfig, settings, type(self).__name__)
 
     def fit(
         self,

@@ -14,6 +14,7 @@ from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.history import filter_history, history_basis
 from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
+from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
 from neuropipe.schema import Recording, Var
 
@@ -42,7 +43,7 @@ class PoissonGLM:
     default_sd: ClassVar[float] = 5.0
 
     def __init__(self, **settings: Any) -> None:
-        self.config = GLMConfig(**settings)
+        self.config = build(GLMConfig, settings, type(self).__name__)
 
     def fit(
         self,

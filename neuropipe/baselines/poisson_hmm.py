@@ -16,6 +16,7 @@ from neuropipe.baselines.config import HMMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.refusals import NO_SPIKE, say_undefined
 from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
+from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -45,7 +46,7 @@ class PoissonHMM:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = HMMConfig(**settings)
+        self.config = build(HMMConfig, settings, type(self).__name__)
 
     def fit(
         self,

@@ -18,6 +18,7 @@ from neuropipe.baselines.readouts import cut_in_folds, smooth
 from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import read_training
 from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.config import build
 from neuropipe.schema import Recording, Var
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class SmoothedFactors:
     }
 
     def __init__(self, **settings: Any) -> None:
-        self.config = FactorsConfig(**settings)
+        self.config = build(FactorsConfig, settings, type(self).__name__)
 
     def fit(
         self,

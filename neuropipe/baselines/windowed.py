@@ -18,6 +18,7 @@ from neuropipe.batching.paired import column_scaling
 from neuropipe.batching.raster import Raster, keep_units, read_raster, split_tail
 from neuropipe.batching.refusals import say_undefined
 from neuropipe.batching.tokens import Windows, around, cut_windows, window_mean
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -89,7 +90,7 @@ class WindowedDecoder:
     history_: xr.Dataset
 
     def __init__(self, **settings: Any) -> None:
-        self.config = self.settings(**settings)
+        self.config = build(self.settings, settings, type(self).__name__)
 
     def learn(
         self, x: np.ndarray, y: np.ndarray, *, seed: int, device: str, checkpoint: Path | None

@@ -295,6 +295,12 @@ def test_its_settings_are_known_to_the_configuration(name):
     assert parameters_class(name) is type(make(name).config)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_wrong_setting_is_an_error_of_ours(name):
+    with pytest.raises(ConfigError, match=rf"{resolve(name, ALL).__name__}: unknown key 'nonsens'"):
+        resolve(name, ALL)(nonsens=1)
+
+
 def test_registries_agree_and_unknown_names_list_the_known():
     assert set(PARAMETERS) == {*MODELS, *BASELINES}
     assert set(MODELS) <= set(SIMULATORS)

@@ -15,6 +15,7 @@ import xarray as xr
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource, part
 from neuropipe.batching.refusals import NO_TRIAL, say_undefined
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.du_in.batches import (
     bank_of,
@@ -102,7 +103,7 @@ class DuIN:
     settings: ClassVar[type[Common]] = Config
 
     def __init__(self, **settings: Any) -> None:
-        self.config = self.settings(**settings)
+        self.config = build(self.settings, settings, type(self).__name__)
 
     @property
     def _pretraining(self) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neuropipe.batching.paired import Paired, read_known, read_training
 from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.mm_gpvae.batches import (
     Piece,
@@ -102,7 +103,7 @@ class MMGPVAE:
     }  # fmt: skip
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
 
     def fit(
         self,

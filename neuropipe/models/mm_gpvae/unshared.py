@@ -11,6 +11,7 @@ import xarray as xr
 
 from neuropipe.batching.paired import Paired, read_paired
 from neuropipe.batching.sequences import in_order
+from neuropipe.config import build
 from neuropipe.errors import NotFittedError
 from neuropipe.metrics import mean_r2
 from neuropipe.models.mm_gpvae.config import Config
@@ -46,7 +47,7 @@ class UnsharedGPVAE:
     config: Config
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
         self._parts = {n: MMGPVAE(**alone(self.config, n)) for n in modalities(self.config)}
 
     def fit(

@@ -14,6 +14,7 @@ import xarray as xr
 
 from neuropipe.batching.refusals import NO_PAIR, say_undefined
 from neuropipe.batching.trace_door import TraceDoor, enter, source_of
+from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.models.ntf_connectome.batches import held, make_entries, precision_of
 from neuropipe.models.ntf_connectome.config import REVISION, Config
@@ -125,7 +126,7 @@ class NTFConnectome:
     }  # fmt: skip
 
     def __init__(self, **settings: Any) -> None:
-        self.config = Config(**settings)
+        self.config = build(Config, settings, type(self).__name__)
 
     def fit(
         self,
