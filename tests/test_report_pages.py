@@ -11,7 +11,8 @@ from test_report import SVG, Page, a_check, a_run, a_study, page_of, score_rows
 from neuropipe import report
 from neuropipe.metrics import UNITS
 from neuropipe.report import group, progress, words
-from neuropipe.report.nulls import nulls, unexceptional
+from neuropipe.report.cautions import cautions
+from neuropipe.report.nulls import nulls
 
 
 def sessions(gains, metric="bits_per_spike"):
@@ -162,8 +163,26 @@ def test_what_is_no_more_than_chance_is_a_warning(tmp_path):
     assert "No more than chance: in 1 of 2 folds" in text
     assert "explains 0.4, 0.4 of the variance" in text
     assert "0.1, 0.48 at most: more than all shifts in 1 of 2 folds (p at most 0.8" in text
-    assert unexceptional(a_run(tables=(shuffled(0.05, 0.05),))) == []
-    assert unexceptional(a_run()) == []
+    assert cautions(a_run(tables=(shuffled(0.05, 0.05),))) == []
+    assert cautions(a_run()) == []
+
+
+def test_one_loud_unit_and_brief_states_are_warnings(tmp_path):
+    sessions = pd.DataFrame(
+        {
+            "session": ["s1", "s2"],
+            "units": [25] * 2,
+            "spikes": [9000] * 2,
+            "busiest_unit": ["19", "3"],
+            "busiest_share": [0.89, 0.2],
+        }
+    )
+    states = a_table("states", state=[0, 1, 2], stay_probability=[0.98, 0.2, 0.1],
+                     occupancy=[0.7, 0.29, 0.01], mean_dwell_s=[3.0, 0.0625, 0.05])  # fmt: skip
+    text = Page(page_of(a_study(a_run(recordings=sessions, tables=(states,))), tmp_path)).text
+    assert "One loud unit: 89% of the spikes of session s1 are of unit 19" in text
+    assert "of session s2 are of unit" not in text
+    assert "Brief states: 1 of 3 last 0.0625 s at most" in text
 
 
 def test_what_has_nothing_to_show_is_a_line(tmp_path):

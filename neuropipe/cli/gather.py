@@ -13,7 +13,8 @@ from neuropipe.config import Run
 from neuropipe.io.store import open_recording
 from neuropipe.results import SCORE_COLUMNS, RunResults
 
-TEXT = dict.fromkeys(("dataset", "session", "subject", "run", "estimator", "metric"), str)
+NAMES = ("dataset", "session", "subject", "run", "estimator", "metric", "busiest_unit")
+TEXT = dict.fromkeys(NAMES, str)
 
 
 def gather(name: str, run: Run, results: Path) -> RunResults:

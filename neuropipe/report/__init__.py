@@ -15,8 +15,9 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from neuropipe.report import group, methods, progress, words
+from neuropipe.report.cautions import cautions
 from neuropipe.report.cost import cost_tables
-from neuropipe.report.nulls import nulls, unexceptional
+from neuropipe.report.nulls import nulls
 from neuropipe.report.study import (
     RECORDING_COLUMNS,
     DataSource,
@@ -114,7 +115,7 @@ def _environment() -> Environment:
         "convergence": words.convergence,
         "remarks": words.remarks,
         "warnings_of": words.warnings,
-        "unexceptional": unexceptional,
+        "cautions": cautions,
         "not_shown": words.not_shown,
         "FEW_SCORES": words.FEW_SCORES,
     }

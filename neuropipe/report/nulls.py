@@ -9,8 +9,6 @@ import pandas as pd
 from neuropipe.report.study import RunReport
 from neuropipe.report.words import number, spoken
 
-LEVEL = 0.05  # of p, above which chance does as well
-
 
 def nulls(run: RunReport) -> list[str]:
     """Return a sentence for each comparison with chance that the run's tables hold."""
@@ -18,23 +16,7 @@ def nulls(run: RunReport) -> list[str]:
     return [said for name, tell in TOLD.items() if name in frames for said in tell(frames[name])]
 
 
-def unexceptional(run: RunReport) -> list[str]:
-    """Return a warning where chance alone does as well in some fold; none where nobody asked."""
-    [frame] = [t.frame for t in run.tables if t.name == "null_test"] or [pd.DataFrame()]
-    if not len(frame):
-        return []
-    p_values = frame["p_value"].dropna()
-    n = int((frame["traces"] != "recorded").groupby(frame["fold"]).sum().max())
-    high = int((p_values > max(LEVEL, 1 / (n + 1))).sum())
-    if not high:
-        return []
-    return [
-        f"No more than chance: in {high} of {len(p_values)} folds traces that were shifted against "
-        f"each other are explained as well ({_p(p_values)}): the components may be no more."
-    ]
-
-
-def _p(values: pd.Series) -> str:
+def largest_p(values: pd.Series) -> str:
     """Return p-values as one: the largest, for it is what all of them keep to."""
     largest = float(values.max())
     return f"p {number(largest)}" if len(values) == 1 else f"p at most {number(largest)}"
@@ -54,8 +36,8 @@ def _shifted(frame: pd.DataFrame) -> list[str]:
     return [
         f"Of training data that were recorded, the fit explains {_listed(recorded)} of the "
         f"variance, of the same traces shifted against each other {_listed(most)} at most: more "
-        f"than all shifts in {above} of {len(recorded)} folds ({_p(p_values)}; {n} shifts can show "
-        f"no less than {number(1 / (n + 1))})."
+        f"than all shifts in {above} of {len(recorded)} folds ({largest_p(p_values)}; {n} shifts "
+        f"can show no less than {number(1 / (n + 1))})."
     ]
 
 
@@ -71,7 +53,7 @@ def _decoded(frame: pd.DataFrame) -> list[str]:
         out.append(
             f"{spoken(str(name))} decoded behaviour with r {number(float(rows['r'].mean()))}; 5% "
             f"of circular shifts reach {number(float(rows['r_by_chance'].mean()))} "
-            f"({_p(rows['p_value'])})."
+            f"({largest_p(rows['p_value'])})."
         )
     return out
 
@@ -83,7 +65,7 @@ def _classes(frame: pd.DataFrame) -> list[str]:
     accuracy, chance = float(rows["accuracy"].mean()), float(rows["chance"].mean())
     return [
         f"Guessing the most frequent class would be right in {number(100 * chance)}% of trials, "
-        f"the model was in {number(100 * accuracy)}% ({_p(rows['p_value'])})."
+        f"the model was in {number(100 * accuracy)}% ({largest_p(rows['p_value'])})."
     ]
 
 

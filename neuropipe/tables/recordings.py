@@ -7,14 +7,15 @@ import pandas as pd
 from neuropipe.results import RunResults
 
 COLUMNS = ("session", "node", "units", "spikes", "duration_s", "trials", "in_trials_s",
-           "missing_share")  # fmt: skip
+           "missing_share", "busiest_unit", "busiest_share")  # fmt: skip
 
 
 def table(results: RunResults) -> pd.DataFrame:
     """Recordings of the run as the models saw them: the node that was looked at, its units
     (neurons, regions, voxels or channels), spikes where it holds binned counts, duration from
     the first sample to the last, trials, the time inside them, which is all that folds by trial
-    look at, and the share of the duration in which nothing was recorded.
+    look at, the share of the duration in which nothing was recorded, and of counts the busiest
+    unit with its share of all spikes.
 
     Parameters
     ----------
@@ -40,7 +41,12 @@ def _row(results: RunResults, session: str) -> dict[str, object]:
     duration_s, missing_s = results.extent_s(session)
     missing = missing_s / duration_s if duration_s else float("nan")
     if series.name == "spike_count":
-        row["spikes"] = int(series.sum())
+        spikes = series.sum("time").values
+        total = int(spikes.sum())
+        row["spikes"] = total
+        if total:
+            row["busiest_unit"] = str(series["unit"].values[spikes.argmax()])
+            row["busiest_share"] = float(spikes.max()) / total
     return row | {
         "node": series.attrs["node"],
         "units": series.shape[1],

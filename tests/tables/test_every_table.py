@@ -186,6 +186,9 @@ def test_recordings_by_hand(full_run):
     np.testing.assert_allclose(row["duration_s"], 150.0)
     np.testing.assert_allclose(row["missing_share"], 100 / 3000)
     assert row["trials"] == 22
+    by_unit = counts.values.sum(0)
+    assert row["busiest_unit"] == str(counts["unit"].values[by_unit.argmax()])
+    np.testing.assert_allclose(row["busiest_share"], by_unit.max() / by_unit.sum())
     trials = full_run.recordings["session-1"]["trials"]
     inside = (trials["stop_time"] - trials["start_time"]).values.sum()
     np.testing.assert_allclose(row["in_trials_s"], inside)
