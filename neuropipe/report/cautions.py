@@ -63,5 +63,5 @@ def _brief_states(states: pd.DataFrame) -> list[str]:
     named = ", ".join(str(state) for state in brief["state"])
     return [
         f"Brief states: {named} of {len(states)} last {number(float(brief['mean_dwell_s'].max()))} "
-        "s at most, less than two bins: they follow single counts and are no states of the brain."
+        "s at most, less than two bins: they may be bursts of counts, and no states of the brain."
     ]
