@@ -26,7 +26,14 @@ def generator(seed: int, stream: str) -> np.random.Generator:
     stream : str
         What the numbers are for, such as ``"init"``; streams are independent of each other, so
         that a further draw in one place changes nothing elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If the seed is below 0.
     """
+    if seed < 0:
+        raise ConfigError(f"seed: found {seed}, expected a whole number from 0 on")
     key = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, key])
 
@@ -42,7 +49,7 @@ def pick_device(device: str = "auto") -> torch.device:
     Raises
     ------
     ConfigError
-        If a CUDA device is named and torch sees none.
+        If a CUDA device is named and torch sees none, or torch knows no such device.
     """
     import torch
 
@@ -53,7 +60,12 @@ def pick_device(device: str = "auto") -> torch.device:
             f"device: {device!r} was asked for and torch {torch.__version__} sees no CUDA card; "
             "say device='auto' or 'cpu', or run `neuropipe doctor`"
         )
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ConfigError(
+            f"device: torch knows no {device!r}, expected auto, cpu, cuda or cuda:0"
+        ) from None
 
 
 def float_policy(device: torch.device) -> torch.dtype:

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.batching.windows import cut_evenly, edges_of
-from neuropipe.errors import DataError
+from neuropipe.config import Split, build
+from neuropipe.errors import ConfigError, DataError
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording
 
@@ -64,6 +65,8 @@ def make_splits(
 
     Raises
     ------
+    ConfigError
+        When an argument is none of those above.
     DataError
         When there are fewer trials, blocks, runs, sessions or subjects than folds, when a fold's
         training side is empty, or when a trial has no finite, positive length.
@@ -73,6 +76,18 @@ def make_splits(
     By run, a window is a whole run, whatever trials it has: a model may then also learn from what
     lies between trials.
     """
+    if not isinstance(recordings, Mapping):
+        raise ConfigError(
+            f"make_splits: found a {type(recordings).__name__}, expected a mapping of session to "
+            "recording, such as {'a': recording}"
+        )
+    wanted = build(
+        Split,
+        {"by": by, "folds": folds, "buffer_s": buffer_s, "window_s": window_s,
+         "blocks_per_fold": blocks_per_fold, "column": column},
+        "make_splits",
+    )  # fmt: skip
+    folds = wanted.folds
     windows = {name: _windows(rec, by, window_s) for name, rec in recordings.items()}
     if by == "stimulus":
         groups = _groups_of_stimuli(recordings, folds, seed, column)
@@ -106,20 +121,24 @@ def trim(kept: np.ndarray, held: np.ndarray, buffer_s: float) -> np.ndarray:
 
     Both are (window, 2), s. A window may fall into several pieces or vanish.
     """
-    pieces = [tuple(row) for row in kept]
-    for start, stop in held:
-        low, high = start - buffer_s, stop + buffer_s
-        cut = []
-        for a, b in pieces:
-            if b <= low or a >= high:
-                cut.append((a, b))
-                continue
-            if a < low:
-                cut.append((a, low))
-            if b > high:
-                cut.append((high, b))
-        pieces = cut
+    low, high = _joined(held, buffer_s)
+    pieces = []
+    for a, b in kept:
+        near = slice(np.searchsorted(high, a, "right"), np.searchsorted(low, b, "left"))
+        begin = [a, *high[near]]
+        end = [*low[near], b]
+        pieces += [(x, y) for x, y in zip(begin, end, strict=True) if x < y]
     return np.array(pieces, dtype=float).reshape(-1, 2)
+
+
+def _joined(held: np.ndarray, buffer_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return starts and stops, in order, of what lies within `buffer_s` of windows (window, 2)."""
+    edges = held[np.argsort(held[:, 0], kind="stable")] + np.array([-buffer_s, buffer_s])
+    reach = np.maximum.accumulate(edges[:, 1])
+    first = np.ones(len(edges), dtype=bool)
+    first[1:] = edges[1:, 0] > reach[:-1]
+    last = np.roll(first, -1)
+    return edges[first, 0], reach[last]
 
 
 def check_splits(splits: Mapping[str, Any]) -> None:
@@ -127,16 +146,19 @@ def check_splits(splits: Mapping[str, Any]) -> None:
     buffer_s = splits["buffer_s"]
     for number, fold in enumerate(splits["folds"]):
         for session, held in fold["test"].items():
-            kept = np.array(fold["train"].get(session, [])).reshape(-1, 2)
-            for start, stop in held:
-                near = (kept[:, 0] < stop + buffer_s - 1e-9) & (
-                    kept[:, 1] > start - buffer_s + 1e-9
+            kept = np.array(fold["train"].get(session, []), dtype=float).reshape(-1, 2)
+            kept = kept[np.argsort(kept[:, 0], kind="stable")]
+            # the furthest end of all windows that begin before a time
+            reach = np.concatenate([[-np.inf], np.maximum.accumulate(kept[:, 1])])
+            edges = np.array(held, dtype=float).reshape(-1, 2)
+            begun = np.searchsorted(kept[:, 0], edges[:, 1] + buffer_s - 1e-9, side="left")
+            near = np.flatnonzero(reach[begun] > edges[:, 0] - buffer_s + 1e-9)
+            if len(near):
+                start, stop = edges[near[0]]
+                raise DataError(
+                    f"split: fold {number}, session {session}: held-out {start:g} to {stop:g} s "
+                    f"lies within {buffer_s:g} s of training data"
                 )
-                if near.any():
-                    raise DataError(
-                        f"split: fold {number}, session {session}: held-out {start:g} to {stop:g} "
-                        f"s lies within {buffer_s:g} s of training data"
-                    )
 
 
 def _extent(recording: Recording) -> tuple[float, float]:

@@ -24,8 +24,23 @@ def attach_windows(recording: Recording, windows: Sequence[Sequence[float]]) -> 
         Left as it is.
     windows : sequence of (start, stop), s
         Half open, from session start.
+
+    Raises
+    ------
+    DataError
+        If they are no pairs of numbers.
     """
-    edges = np.asarray(windows, dtype=float).reshape(-1, 2)
+    try:
+        edges = np.asarray(windows, dtype=float)
+    except (TypeError, ValueError):
+        edges = np.zeros((1, 1))
+    if edges.size == 0:
+        edges = np.zeros((0, 2))
+    if edges.ndim != 2 or edges.shape[1] != 2:
+        raise DataError(
+            f"attach_windows: found {str(windows)[:80]}, expected pairs of start and stop in s, "
+            "such as [[0, 10], [12, 20]]"
+        )
     node = xr.Dataset(
         {
             "start_time": ("window", edges[:, 0], {"units": "s"}),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from neuropipe.errors import Interrupted, NeuropipeError
+from neuropipe.errors import ConfigError, Interrupted, NeuropipeError
 from neuropipe.training.processes import anyone, is_first
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Checkpoint:
         self.every_s = every_s
         self.stages: dict[str, dict[str, Any]] = {}
         self._written = time.monotonic()
+        if path is not None and not path.parent.is_dir():  # found out before the work, not after
+            raise ConfigError(f"checkpoint {path}: there is no folder {path.parent}; make it first")
         if path is not None and path.exists():
             self._read(path)
 

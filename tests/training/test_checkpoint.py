@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from neuropipe.errors import NeuropipeError
+from neuropipe.errors import ConfigError, NeuropipeError
 from neuropipe.training.checkpoint import Checkpoint
 
 
@@ -74,6 +74,11 @@ def test_a_full_disk_leaves_the_file_of_before(path, monkeypatch):
     assert again.get("first") == {"step": 1, "done": True}
     assert again.get("second") is None
     assert [p.name for p in path.parent.iterdir()] == ["fit.pt"]
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_work(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no folder .*none; make it first"):
+        Checkpoint(tmp_path / "none" / "fit.pt", "a")
 
 
 def test_without_a_path_nothing_is_written(tmp_path):
