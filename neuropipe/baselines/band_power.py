@@ -15,7 +15,7 @@ from neuropipe.baselines.config import BandPowerConfig
 from neuropipe.batching.contacts import band_features
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource
-from neuropipe.batching.refusals import NO_TRIAL, say_undefined
+from neuropipe.batching.refusals import NO_TRIAL, refuse_unfitted, say_undefined
 from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.schema import Recording, Var
@@ -124,11 +124,13 @@ class BandPowerLDA:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of decoders of trials (`metrics.class_scores`)."""
-        scores = self._door.scores(self.transform(recording))
+        estimates = self.transform(recording)
+        scores = self._door.scores(estimates)
         return say_undefined(scores, recording, NO_TRIAL)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_door")
         (path / "config.json").write_text(self.config.model_dump_json(indent=1))
         (path / "door.json").write_text(json.dumps(self._door.saved()))
         np.savez(

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 
 from neuropipe.baselines.config import CorrelationConfig, WindowedConfig
 from neuropipe.baselines.patterns import MOST_BYTES, Patterns
-from neuropipe.batching.refusals import NO_PAIR, say_undefined
+from neuropipe.batching.refusals import NO_PAIR, refuse_unfitted, say_undefined
 from neuropipe.batching.traces import Traces
 from neuropipe.config import build
 from neuropipe.errors import DataError
@@ -138,15 +138,18 @@ class StaticCorrelation:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``activation (window, component)``, patterns held."""
+        refuse_unfitted(self, "_patterns")
         return self._patterns.activation(recording, self.config)[0]
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return ``explained_variance`` of the affinities, activations refitted as by the model."""
+        refuse_unfitted(self, "_patterns")
         value = self._patterns.activation(recording, self.config)[1]
         return say_undefined({"explained_variance": value}, recording, NO_PAIR)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_patterns")
         self._patterns.save(path, self.config, self._time)
 
     @classmethod

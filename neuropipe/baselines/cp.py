@@ -12,7 +12,7 @@ import xarray as xr
 
 from neuropipe.baselines.config import CPConfig
 from neuropipe.baselines.patterns import Patterns, tensor_of
-from neuropipe.batching.refusals import NO_PAIR, say_undefined
+from neuropipe.batching.refusals import NO_PAIR, refuse_unfitted, say_undefined
 from neuropipe.config import build
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -96,15 +96,18 @@ class PlainCP:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``activation (window, component)``, patterns and loadings held."""
+        refuse_unfitted(self, "_patterns")
         return self._patterns.activation(recording, self.config)[0]
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return ``explained_variance`` of the windows, activations refitted as by the model."""
+        refuse_unfitted(self, "_patterns")
         value = self._patterns.activation(recording, self.config)[1]
         return say_undefined({"explained_variance": value}, recording, NO_PAIR)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_patterns")
         self._patterns.save(path, self.config, self._time)
 
     @classmethod

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuropipe.baselines.config import RateConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
-from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.refusals import NO_SPIKE, refuse_unfitted, say_undefined
 from neuropipe.batching.sequences import Source, held_out, training_sequences
 from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
@@ -66,6 +66,7 @@ class HomogeneousRate:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return the constant prediction, ``rate (time, unit)``."""
+        refuse_unfitted(self, "_scaling")
         parts = held_out(recording, self._source(), self._scaling)
         time = np.concatenate([p.time for p in parts])
         rate = np.broadcast_to(
@@ -81,6 +82,7 @@ class HomogeneousRate:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows; bits per spike are zero by definition."""
+        refuse_unfitted(self, "_scaling")
         parts = held_out(recording, self._source(), self._scaling)
         counts = np.concatenate([p.counts[p.observed] for p in parts])
         value = poisson_log_likelihood(counts, self._scaling.rate)
@@ -89,6 +91,7 @@ class HomogeneousRate:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_scaling")
         save_arrays(path, self.config, self._scaling)
 
     @classmethod

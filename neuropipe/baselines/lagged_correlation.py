@@ -13,6 +13,7 @@ from neuropipe.baselines.weights import plain_names
 from neuropipe.baselines.window_config import LaggedConfig
 from neuropipe.batching.decoding import circular_shifts
 from neuropipe.batching.raster import Raster, keep_units, read_raster
+from neuropipe.batching.refusals import refuse_lone, refuse_unfitted
 from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator
@@ -63,6 +64,7 @@ class LaggedCorrelation:
         DataError
             If there are several sessions: their units are not the same.
         """
+        refuse_lone(recordings)
         if len(recordings) != 1:
             raise DataError(
                 f"lagged_correlation: {len(recordings)} sessions, expected one; give each session "
@@ -125,6 +127,7 @@ class LaggedCorrelation:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_unit")
         (path / "config.json").write_text(self.config.model_dump_json(indent=1))
         np.savez(
             path / "weights.npz", unit=plain_names(self._unit), mean=self._mean, sd=self._sd,

@@ -18,7 +18,7 @@ from neuropipe.baselines.eeg_nets import build as net_of
 from neuropipe.baselines.eeg_nets import moved, shortest
 from neuropipe.batching.door import Door, enter
 from neuropipe.batching.epochs import Voltages, VoltageSource, part
-from neuropipe.batching.refusals import NO_TRIAL, say_undefined
+from neuropipe.batching.refusals import NO_TRIAL, refuse_unfitted, say_undefined
 from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
 from neuropipe.runtime import generator, pick_device
@@ -148,11 +148,13 @@ class EEGNet:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of decoders of trials (`metrics.class_scores`)."""
-        scores = self._door.scores(self.transform(recording))
+        estimates = self.transform(recording)
+        scores = self._door.scores(estimates)
         return say_undefined(scores, recording, NO_TRIAL)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_net")
         (path / "config.json").write_text(self.config.model_dump_json(indent=1))
         state = {name: value.cpu() for name, value in self._net.state_dict().items()}
         torch.save({"net": state, "door": self._door.saved()}, path / "weights.pt")

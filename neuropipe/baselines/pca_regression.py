@@ -18,7 +18,7 @@ from neuropipe.baselines.readouts import cut_in_folds, linear_readout, smooth
 from neuropipe.baselines.smoothed_factors import candidates, chosen
 from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import column_scaling, read_training
-from neuropipe.batching.refusals import NOTHING_TO_TELL, say_undefined
+from neuropipe.batching.refusals import NOTHING_TO_TELL, refuse_unfitted, say_undefined
 from neuropipe.config import build
 from neuropipe.schema import Recording, Var
 
@@ -147,18 +147,22 @@ class PCARegression:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``latent (time, latent)``, ``rate (time, unit)`` and ``behavior``."""
-        return self._coupled.estimates(self._windows(recording))
+        windows = self._windows(recording)
+        return self._coupled.estimates(windows)
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the scores of `Coupled.scores`."""
-        scores = self._coupled.scores(self._windows(recording))
+        windows = self._windows(recording)
+        scores = self._coupled.scores(windows)
         return say_undefined(scores, recording, NOTHING_TO_TELL)
 
     def _windows(self, recording: Recording) -> Any:
+        refuse_unfitted(self, "_coupled")
         return through(self._coupled.door, recording, self.config)
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_coupled")
         self._coupled.save(path, self.config, tried=self._tried[0], error=self._tried[1])
 
     @classmethod

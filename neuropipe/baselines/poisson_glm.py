@@ -12,7 +12,7 @@ import xarray as xr
 from neuropipe.baselines.config import GLMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
 from neuropipe.batching.history import filter_history, history_basis
-from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.refusals import NO_SPIKE, refuse_unfitted, say_undefined
 from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
 from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores, poisson_log_likelihood
@@ -129,6 +129,7 @@ class PoissonGLM:
 
     def transform(self, recording: Recording) -> xr.Dataset:
         """Return ``rate (time, unit)`` of the observed bins, predicted from the past."""
+        refuse_unfitted(self, "_scaling")
         parts = held_out(recording, self._source(), self._scaling)
         features, _ = self._design(parts)
         time = np.concatenate([p.time[p.observed] for p in parts])
@@ -148,6 +149,7 @@ class PoissonGLM:
 
     def score(self, recording: Recording) -> dict[str, float]:
         """Return the likelihood of the windows, each bin predicted from its past."""
+        refuse_unfitted(self, "_scaling")
         features, counts = self._design(held_out(recording, self._source(), self._scaling))
         value = poisson_log_likelihood(counts, self._rate(features))
         scores = likelihood_scores(value, counts, self._scaling.rate)
@@ -155,6 +157,7 @@ class PoissonGLM:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_scaling")
         save_arrays(path, self.config, self._scaling, weight=self._weight, bias=self._bias)
 
     @classmethod

@@ -14,7 +14,7 @@ from neuropipe_kernels import hmm_fb, viterbi
 
 from neuropipe.baselines.config import HMMConfig
 from neuropipe.baselines.weights import load_arrays, save_arrays
-from neuropipe.batching.refusals import NO_SPIKE, say_undefined
+from neuropipe.batching.refusals import NO_SPIKE, refuse_unfitted, say_undefined
 from neuropipe.batching.sequences import Source, Stretch, held_out, training_sequences
 from neuropipe.config import build
 from neuropipe.metrics import likelihood_scores
@@ -121,6 +121,7 @@ class PoissonHMM:
 
     def _read(self, recording: Recording) -> tuple[list[Stretch], torch.Tensor, torch.Tensor,
                                                    torch.Tensor]:  # fmt: skip
+        refuse_unfitted(self, "_scaling")
         parts = held_out(recording, self._source(), self._scaling)
         return parts, *_padded(parts)
 
@@ -150,6 +151,7 @@ class PoissonHMM:
 
     def save(self, path: Path) -> None:
         """Write the fitted baseline into a folder."""
+        refuse_unfitted(self, "_scaling")
         arrays = {n: getattr(self, f"_{n}").numpy() for n in ("rate", "transition", "initial")}
         save_arrays(path, self.config, self._scaling, **arrays)
 

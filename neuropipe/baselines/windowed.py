@@ -16,7 +16,7 @@ from neuropipe.baselines.window_config import WindowedDecoderConfig
 from neuropipe.batching.decoding import decoding_scores
 from neuropipe.batching.paired import column_scaling
 from neuropipe.batching.raster import Raster, keep_units, read_raster, split_tail
-from neuropipe.batching.refusals import say_undefined
+from neuropipe.batching.refusals import refuse_lone, say_undefined
 from neuropipe.batching.tokens import Windows, around, cut_windows, window_mean
 from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
@@ -121,6 +121,7 @@ class WindowedDecoder:
             If there are several sessions, no target, or no window with a label.
         """
         c = self.config
+        refuse_lone(recordings)
         if len(recordings) != 1:
             raise DataError(
                 f"decoders: {len(recordings)} sessions, expected one: their units are not the same "

@@ -12,6 +12,7 @@ import xarray as xr
 
 from neuropipe.batching.contacts import band_features, discriminability
 from neuropipe.batching.epochs import Voltages, VoltageSource, read
+from neuropipe.batching.refusals import refuse_lone
 from neuropipe.errors import DataError
 from neuropipe.metrics import class_scores
 from neuropipe.schema import Recording
@@ -146,6 +147,7 @@ def enter(
         If nothing was given, sessions of a subject differ in their contacts or rates, a contact
         is constant, or fewer than two labels are there.
     """
+    refuse_lone(recordings)
     if not recordings:
         raise DataError("voltages: no recording to fit")
     found = [read(r, source) for r in recordings]

@@ -220,8 +220,6 @@ def read_training(
         If sessions are of several subjects, share no unit, differ in bins or channels, or too
         few spikes are left, or no trace that changes.
     """
-    if not recordings:
-        raise DataError("paired: no recording to fit")
     ordered = in_order(recordings)
     unit, _ = units_of(ordered, Source(neural, _response(ordered[0], neural)))
     parts = [read_paired(r, neural=neural, signals=signals) for r in ordered]

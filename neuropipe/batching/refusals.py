@@ -7,11 +7,11 @@ is scored by a fit of other bins or another subject: each would give numbers wit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from neuropipe.errors import DataError
+from neuropipe.errors import DataError, NotFittedError
 from neuropipe.schema import Recording
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,23 @@ def refuse_clock(time: np.ndarray, session: str) -> None:
             f"session {session or 'unnamed'}: the clock runs back or is not finite at sample {at}, "
             f"{time[at]:g} s{before}, expected seconds that never decrease; sort the samples or "
             "mend the times at their source"
+        )
+
+
+def refuse_lone(recordings: Sequence[Recording]) -> None:
+    """Refuse one recording in place of a list, whose nodes would be taken for recordings."""
+    if not isinstance(recordings, Sequence):
+        raise DataError(
+            f"fit: found a {type(recordings).__name__}, expected a list of recordings; of one "
+            "recording say [recording]"
+        )
+
+
+def refuse_unfitted(estimator: object, learned: str) -> None:
+    """Refuse to go on before `fit`, which leaves the attribute `learned`."""
+    if not hasattr(estimator, learned):
+        raise NotFittedError(
+            f"{type(estimator).__name__}: call fit (or load) before transform, score and save"
         )
 
 

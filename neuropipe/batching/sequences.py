@@ -17,6 +17,7 @@ import xarray as xr
 from neuropipe.batching.refusals import (
     refuse_bins,
     refuse_counts,
+    refuse_lone,
     refuse_stranger,
     refuse_twice,
 )
@@ -316,8 +317,11 @@ def in_order(recordings: Sequence[Recording]) -> list[Recording]:
     Raises
     ------
     DataError
-        If one comes twice: its data would count twice.
+        If there is none, or one comes twice: its data would count twice.
     """
+    refuse_lone(recordings)
+    if not recordings:
+        raise DataError("sessions: no recording to fit")
     keys = [key_of(r) for r in recordings]
     if len(set(keys)) < len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)

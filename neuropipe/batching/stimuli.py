@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neuropipe.batching.refusals import refuse_lone
 from neuropipe.batching.splits import stimuli, trial_edges
 from neuropipe.batching.windows import edges_of
 from neuropipe.errors import DataError
@@ -265,6 +266,7 @@ def read_training(
         If sessions or voxels do not fit together, values are NaN, features are all alike, or a
         subject has fewer than three different stimuli.
     """
+    refuse_lone(recordings)
     if not recordings:
         raise DataError("betas: no recording to fit")
     read = [read_responses(r, source) for r in recordings]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from neuropipe.batching.refusals import refuse_counts
+from neuropipe.batching.refusals import refuse_counts, refuse_lone
 from neuropipe.batching.windows import window_edges, window_slices
 from neuropipe.errors import DataError
 from neuropipe.schema import Recording, validate
@@ -254,6 +254,7 @@ def read_all(recordings: Sequence[Recording], source: TraceSource) -> tuple[list
     DataError
         If a recording comes twice, or too few spikes are left.
     """
+    refuse_lone(recordings)
     if not recordings:
         raise DataError("traces: no recording to fit")
     ordered = sorted(recordings, key=key_of)

@@ -14,7 +14,7 @@ from shown_sessions import shown
 from neuropipe.baselines import BASELINES
 from neuropipe.batching.windows import attach_windows
 from neuropipe.config import PARAMETERS, parameters_class
-from neuropipe.errors import ConfigError, DataError, NeuropipeError
+from neuropipe.errors import ConfigError, DataError, NeuropipeError, NotFittedError
 from neuropipe.metrics import UNITS
 from neuropipe.models import MODELS, SIMULATORS, Estimator, resolve
 from neuropipe.models.hmm_glm.simulate import Plan, simulate
@@ -288,6 +288,38 @@ def test_no_unit_left_is_refused(name, data):
     settings = {**SMALL.get(name, {}), "min_spikes": 10**6}
     with pytest.raises(DataError, match=r"none of 5 units has 1000000 spikes"):
         resolve(name, ALL)(**settings).fit([data[name].sides()[0]], seed=5)
+
+
+def test_spikes_are_scored_on_the_same_bins_by_all(fitted, data):
+    """Each score implies the likelihood of the null model on its bins, which is one for all."""
+    own = data["hmm_glm"]
+
+    def holes(node):
+        observed = np.arange(node.sizes["time"]) % 7 > 0
+        return node.assign(observed=("time", observed, {"units": "1"}))
+
+    held = own.with_node(own.sides()[1], holes)
+    node = held["counts"].to_dataset()
+    seen = (node["time"].values >= own.held[0, 0]) & node["observed"].values
+    a_bin = node["spike_count"].values[seen].sum() / seen.sum()
+    null = {}
+    for name in SPIKES:
+        score = fitted[name].score(held)
+        gain = score["bits_per_spike"] * a_bin * np.log(2)
+        null[name] = score["log_likelihood_per_bin"] - gain
+    assert null == pytest.approx(dict.fromkeys(SPIKES, null["homogeneous_rate"]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_misuse_in_a_script_is_told(name, data, tmp_path):
+    train, held = data[name].sides()
+    for use in (lambda m: m.score(held), lambda m: m.transform(held), lambda m: m.save(tmp_path)):
+        with pytest.raises(NotFittedError, match="fit"):
+            use(make(name))
+    with pytest.raises(DataError, match="found a DataTree, expected a list of recordings"):
+        make(name).fit(train, seed=5)
+    with pytest.raises(DataError, match=r"no recording to fit|0 sessions, expected one"):
+        make(name).fit([], seed=5)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -263,7 +263,8 @@ class DuIN:
             most often, and ``class_log_likelihood``, nats a trial. A trial whose label training
             did not show is wrong, and not part of the likelihood. NaN without labelled trials.
         """
-        scores = self._door.scores(self.transform(recording))
+        estimates = self.transform(recording)
+        scores = self._door.scores(estimates)
         return say_undefined(scores, recording, NO_TRIAL)
 
     def _read(self, recording: Recording) -> Voltages:

@@ -9,6 +9,7 @@ import numpy as np
 
 from neuropipe.batching.paired import column_scaling
 from neuropipe.batching.raster import Raster, keep_units, read_raster
+from neuropipe.batching.refusals import refuse_lone
 from neuropipe.batching.tokens import (
     Windows,
     cut_windows,
@@ -106,6 +107,7 @@ def read_training(
         If there is no recording, one comes twice, they differ in bins, frames or units of
         signals, or a target has no label.
     """
+    refuse_lone(recordings)
     if not recordings:
         raise DataError("neuroformer: no recording to fit")
     rasters = sorted((read(r, config) for r in recordings), key=lambda r: r.key)
