@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 5  # raised whenever the same parameters would give other numbers
+REVISION = 6  # raised whenever the same parameters would give other numbers
 
 Family = Literal["gaussian", "poisson", "negative_binomial"]
 
@@ -29,6 +29,7 @@ FAITHFUL: dict[str, Any] = {
     "circle": 1.2,
     "jitter": 1e-2,
     "refine": "missing",
+    "calibrate": False,
     "neural_start": "random",
     "align_share": 0.0,
     "training": {
@@ -155,6 +156,11 @@ class Config(BaseModel):
         "always",
         description="When the encoder's posterior is improved by Newton steps at transform and "
         "score: missing, only where units, bins or a modality are missing (published: never).",
+    )
+    calibrate: bool = Field(
+        True,
+        description="score: correct what is told of units, or a modality, that are left out by a "
+        "line a channel, fitted where the same is left out of training windows; paper: not.",
     )
     refine_steps: int = Field(8, ge=1, description="Most Newton steps.")
     neural_start: Literal["factors", "random"] = Field(

@@ -28,6 +28,7 @@ from neuropipe.models.mm_gpvae.batches import (
     starting,
     tensors,
 )
+from neuropipe.models.mm_gpvae.calibrate import Line, lines
 from neuropipe.models.mm_gpvae.config import REVISION, Config
 from neuropipe.models.mm_gpvae.learned import kinds, labelled, order_of, variance_partition
 from neuropipe.models.mm_gpvae.model import MMGPVAENetwork, Start
@@ -155,7 +156,9 @@ class MMGPVAE:
         )  # fmt: skip
         net, history, tried = train(config, start, data, seed=seed, kept=kept)
         self._finish(net, scaling)
-        shares = variance_partition(self._net, in_dtype(data, self._net.basis.dtype))
+        data = in_dtype(data, self._net.basis.dtype)
+        self._lines = lines(self._net, data) if config.calibrate else {}
+        shares = variance_partition(self._net, data)
         self._order = order_of(shares, net.numbers)
         self.parameters_ = labelled(self._net, scaling, self._order, shares, tried)
         self.history_ = history.dataset("nats/bin")
@@ -286,7 +289,7 @@ class MMGPVAE:
             from the other. ``behavior_r2``: behaviour from both. For traces R2 instead of bits.
         """
         windows, pieces, batch = self._windows(recording)
-        scores = all_scores(self._net, batch, pieces, windows, self._scaling)
+        scores = all_scores(self._net, batch, pieces, windows, self._scaling, self._lines)
         return say_undefined(scores, recording, NOTHING_TO_TELL)
 
     def save(self, path: Path) -> None:
@@ -305,6 +308,10 @@ class MMGPVAE:
                     for k, v in scaling.items()
                 },
                 "order": torch.as_tensor(self._order),
+                "lines": {
+                    name: (torch.as_tensor(line.values), line.logarithmic)
+                    for name, line in self._lines.items()
+                },
             },
             path / "weights.pt",
         )
@@ -322,4 +329,8 @@ class MMGPVAE:
         }
         out._finish(net, Scaling(**scaling))
         out._order = saved["order"].numpy()
+        out._lines = {
+            name: Line(values.numpy(), logarithmic)
+            for name, (values, logarithmic) in saved["lines"].items()
+        }
         return out

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from neuropipe.batching.held_units import groups_of
 from neuropipe.batching.paired import Paired
 from neuropipe.metrics import mean_r2, rate_bits_per_spike
 from neuropipe.models.mm_gpvae.batches import Piece, Scaling
+from neuropipe.models.mm_gpvae.calibrate import Line, crossed
 from neuropipe.models.mm_gpvae.model import MMGPVAENetwork
-from neuropipe.models.mm_gpvae.predict import expected, posterior, withheld
+from neuropipe.models.mm_gpvae.predict import expected, posterior
 
 
 def gather(values: Tensor, pieces: Sequence[Piece]) -> np.ndarray:
@@ -45,7 +45,7 @@ def neural_score(found: np.ndarray, data: np.ndarray, scaling: Scaling) -> float
 
 def all_scores(
     net: MMGPVAENetwork, batch: Mapping[str, Tensor], pieces: Sequence[Piece], windows: Paired,
-    scaling: Scaling,
+    scaling: Scaling, lines: Mapping[str, Line],
 ) -> dict[str, float]:  # fmt: skip
     """Return the scores of held-out windows.
 
@@ -58,32 +58,31 @@ def all_scores(
     windows : Paired
         With the model's units.
     scaling : Scaling
+    lines : mapping
+        Corrections of predictions, by the names of `crossed`; a prediction without stays as it is.
     """
     counts = np.concatenate(windows.neural)
     signals = np.concatenate(windows.behavior)
     bits = "bits_per_spike" if scaling.counted else "r2"
-    has = [name for name, _ in net.modalities()]
-
-    def predicted(name: str, neural: bool | np.ndarray = True, behavior: bool = True) -> np.ndarray:
-        seen = withheld(batch, neural=neural, behavior=behavior)
-        values = expected(net, posterior(net, seen), (name,))[name]
-        return in_own_units(gather(values, pieces), name, scaling)
-
+    told = {
+        name: gather(lines[name](value) if name in lines else value, pieces)
+        for name, value in crossed(net, batch).items()
+    }
     out = {}
-    if "neural" in has:
-        found = np.zeros_like(counts)
-        groups = groups_of(counts.shape[1])
-        for held in groups:
-            found[:, held] = predicted("neural", neural=~held, behavior=False)[:, held]
+    if net.neural is not None:
+        found = told.get("co_smoothing")  # none of a single unit, which has no others
         out[f"co_smoothing_{bits}"] = (
-            neural_score(found, counts, scaling) if groups else float("nan")
+            float("nan")
+            if found is None
+            else neural_score(in_own_units(found, "neural", scaling), counts, scaling)
         )
-    if len(has) == 2:
-        by_neural = predicted("behavior", behavior=False)
-        out["behavior_from_neural_r2"] = mean_r2(by_neural, signals, scaling.behavior_mean)
-        by_behavior = predicted("neural", neural=False)
-        out[f"neural_from_behavior_{bits}"] = neural_score(by_behavior, counts, scaling)
-    if "behavior" in has:
-        both = predicted("behavior")
-        out["behavior_r2"] = mean_r2(both, signals, scaling.behavior_mean)
+    if "neural_from_behavior" in told:
+        found = in_own_units(told["behavior_from_neural"], "behavior", scaling)
+        out["behavior_from_neural_r2"] = mean_r2(found, signals, scaling.behavior_mean)
+        found = in_own_units(told["neural_from_behavior"], "neural", scaling)
+        out[f"neural_from_behavior_{bits}"] = neural_score(found, counts, scaling)
+    if net.behavior is not None:
+        both = gather(expected(net, posterior(net, batch), ("behavior",))["behavior"], pieces)
+        found = in_own_units(both, "behavior", scaling)
+        out["behavior_r2"] = mean_r2(found, signals, scaling.behavior_mean)
     return out
