@@ -55,13 +55,18 @@ class History:
 
     @property
     def converged(self) -> bool:
-        """Whether the last tenth of the epochs gained less than 1 % of the whole fall."""
+        """Whether the last tenth of the epochs gained less than 1 % of the whole fall, or no more
+        than epochs differ by chance: a fit that starts at its floor only jitters.
+        """
         loss = np.array(self.terms.get("loss", []))
         tenth = len(loss) // 10
         if tenth == 0:
             return False
         gain = loss[-2 * tenth : -tenth].mean() - loss[-tenth:].mean()
-        return bool(gain <= FLAT * abs(loss[0] - loss[-tenth:].mean()))
+        # of steps from epoch to epoch, so that a steady fall counts as no jitter
+        jitter = np.diff(loss[-2 * tenth :]).std() / np.sqrt(2)
+        chance = 2 * jitter * np.sqrt(2 / tenth)
+        return bool(gain <= max(FLAT * abs(loss[0] - loss[-tenth:].mean()), chance))
 
     def dataset(self, units: str = "nats") -> xr.Dataset:
         """Return the course as ``objective (step)``, one step an epoch, and the other terms."""

@@ -8,7 +8,7 @@ from torch import nn
 from neuropipe.errors import NeuropipeError
 from neuropipe.runtime import generator
 from neuropipe.training.checkpoint import Checkpoint
-from neuropipe.training.loop import fit_gradient
+from neuropipe.training.loop import History, fit_gradient
 from neuropipe.training.settings import Training
 
 N, BATCH = 40, 8
@@ -197,3 +197,18 @@ def test_the_course_is_labelled(data):
     assert set(course.data_vars) == {"objective", "error", "validation"}
     assert course["objective"].attrs["units"] == "1"
     assert float(course["objective"][-1]) < float(course["objective"][0])
+
+
+@pytest.mark.parametrize(
+    ("course", "converged"),
+    [
+        (lambda t, e: np.exp(-t / 8) + 0.001 * e, True),
+        (lambda t, e: 2.0 - 0.01 * t, False),  # falls steadily
+        (lambda t, e: 2.0 - 0.01 * t + 0.02 * e, False),
+        (lambda t, e: 2.0 + 0.02 * e, True),  # starts at its floor
+        (lambda t, e: np.exp(-t / 8)[:9], False),  # too short to say
+    ],
+)
+def test_whether_a_loss_still_falls(course, converged):
+    noise = np.random.default_rng(4).standard_normal(100)
+    assert History({"loss": list(course(np.arange(100), noise))}).converged is converged
