@@ -16,12 +16,13 @@ def test_lines_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     p = np.exp(rng.standard_normal(3000))
     y = rng.poisson(0.4 * p**0.6)
-    offset, slope, center = _exponential(p, y)
+    offset, slope, center, low, high = _exponential(p, y)
+    assert (low, high) == (pytest.approx(np.log(p.min())), pytest.approx(np.log(p.max())))
     theirs = PoissonRegressor(alpha=0, tol=1e-10, max_iter=1000).fit(np.log(p)[:, None], y)
     assert slope == pytest.approx(theirs.coef_[0], abs=1e-3)  # ours leans towards 1, by a prior
     assert offset - slope * center == pytest.approx(theirs.intercept_, abs=1e-3)
     y = 3 - 0.5 + 0.7 * p + 0.1 * rng.standard_normal(3000)
-    offset, slope, center = _straight(p, y)
+    offset, slope, center, *_ = _straight(p, y)
     theirs = LinearRegression().fit(p[:, None], y)
     assert slope == pytest.approx(theirs.coef_[0])
     assert offset - slope * center == pytest.approx(theirs.intercept_)
@@ -31,10 +32,10 @@ def test_lines_are_those_of_scikit_learn():
 def test_what_tells_the_opposite_or_nothing_leaves_the_mean(fit):
     p = np.linspace(0.5, 2.0, 200)
     y = np.where(np.arange(200) < 120, 2.0, 0.0)  # falls where the prediction rises
-    offset, slope, _ = fit(p, y)
+    offset, slope, *_ = fit(p, y)
     mean = np.exp(offset) if fit is _exponential else offset
     assert (slope, mean) == (0.0, pytest.approx(1.2))
-    offset, _, _ = fit(np.ones(200), y)
+    offset, *_ = fit(np.ones(200), y)
     assert (np.exp(offset) if fit is _exponential else offset) == pytest.approx(1.2)
 
 
@@ -42,6 +43,14 @@ def test_a_silent_unit_stays_as_predicted():
     p = np.array([0.1, 0.2, 0.4])
     line = Line(np.array(_exponential(p, np.zeros(3)))[:, None], True)
     np.testing.assert_allclose(line(torch.as_tensor(p)[:, None])[:, 0], p)
+
+
+def test_no_rate_runs_away_beyond_what_training_windows_showed():
+    p = np.linspace(0.1, 1.0, 50)
+    line = Line(np.array(_exponential(p, np.round(4 * p**2)))[:, None], True)
+    most = line(torch.tensor([[1.0], [80.0]], dtype=torch.float64))[:, 0]
+    assert most[1] == most[0]
+    assert most[0] == pytest.approx(4.0, rel=0.1)
 
 
 def test_bursts_that_no_gaussian_process_draws_cost_the_raw_model_more_than_it_tells():
@@ -66,7 +75,7 @@ def test_lines_are_fitted_on_training_windows_alone_and_kept(tmp_path):
     planted = Planted(0, 20, 5)
     model = MMGPVAE(training=QUICK).fit([planted.train], seed=1)
     assert set(model._lines) == {"co_smoothing", "behavior_from_neural", "neural_from_behavior"}
-    assert all(np.isfinite(line.values).all() for line in model._lines.values())
+    assert all(np.isfinite(line.values[:3]).all() for line in model._lines.values())
     model.save(tmp_path)
     assert MMGPVAE.load(tmp_path).score(planted.test) == pytest.approx(model.score(planted.test))
     assert MMGPVAE(preset="faithful").config.calibrate is False

@@ -27,12 +27,13 @@ class Line(NamedTuple):
     """Corrections of one kind of prediction.
 
     A prediction p becomes offset + slope (p - center), or of counts the exponential of that with
-    log p in the place of p. A slope is never negative.
+    log p in the place of p. A slope is never negative. Counts are told no higher and no lower than
+    the training windows showed: beyond them an exponential would run away.
 
     Attributes
     ----------
-    values : (3, channel)
-        Offsets, slopes and centres.
+    values : (5, channel)
+        Offsets, slopes, centres, and the lowest and highest p (of counts: log p) that is told.
     logarithmic : bool
         Whether counts are told.
     """
@@ -42,9 +43,9 @@ class Line(NamedTuple):
 
     def __call__(self, predicted: Tensor) -> Tensor:
         """Correct predictions (..., channel)."""
-        offset, slope, center = torch.as_tensor(self.values).to(predicted)
+        offset, slope, center, low, high = torch.as_tensor(self.values).to(predicted)
         x = predicted.clamp(min=LOWEST).log() if self.logarithmic else predicted
-        x = offset + slope * (x - center)
+        x = offset + slope * (x.clamp(low, high) - center)
         return x.exp() if self.logarithmic else x
 
 
@@ -94,21 +95,22 @@ def lines(net: MMGPVAENetwork, data: Mapping[str, Tensor]) -> dict[str, Line]:
     return out
 
 
-def _straight(predicted: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    """Fit offset, slope and centre by least squares."""
+def _straight(predicted: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
+    """Fit offset, slope and centre by least squares; no bounds."""
     center = float(predicted.mean()) if len(y) else 0.0
     x = predicted - center
     about = float(x @ x)
     slope = max(float(x @ y) / about, 0.0) if about > 0 else 1.0
-    return (float(y.mean()) if len(y) else center), slope, center
+    return (float(y.mean()) if len(y) else center), slope, center, -np.inf, np.inf
 
 
-def _exponential(predicted: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+def _exponential(predicted: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
     """Fit the same by Poisson regression on log predictions; a silent unit stays as predicted."""
     x = np.log(np.maximum(predicted, LOWEST))
     center = float(x.mean()) if len(y) else 0.0
     if not y.sum() > 0:
-        return center, 1.0, center
+        return center, 1.0, center, -np.inf, np.inf
+    bounds = float(x.min()), float(x.max())
     x = x - center
     offset, slope = float(np.log(y.mean())), 0.0
     for _ in range(ROUNDS):
@@ -120,4 +122,6 @@ def _exponential(predicted: np.ndarray, y: np.ndarray) -> tuple[float, float, fl
         offset, slope = offset + float(step[0]), slope + float(step[1])
         if np.abs(step).max() < 1e-9:
             break
-    return (offset, slope, center) if slope > 0 else (float(np.log(y.mean())), 0.0, center)
+    if slope <= 0:
+        offset, slope = float(np.log(y.mean())), 0.0
+    return offset, slope, center, *bounds
