@@ -19,6 +19,7 @@ from neuropipe.preprocess import apply_steps
 from neuropipe.schema import Recording
 
 LEAST_COUNT = 1e-3  # of a bin, mean: an empty recording would draw nothing
+BURST_S, LEAD_BURSTS = 0.1, 20  # of words: length of a burst, bursts before and after a run's words
 # What names parts of the user's own recording, which a drawn one lacks, and what needs them.
 FOREIGN = (
     "column", "covariates", "few_shot", "image", "label_share", "labels", "missing_covariates",
@@ -145,7 +146,7 @@ def _groups(run: Run, recordings: list[Recording]) -> Sizes:
 
 
 def _words(run: Run, recordings: list[Recording]) -> Sizes:
-    """Trials of bursts of 100 ms; what lies between them is as long as in the recording."""
+    """Trials of bursts; what lies between them is as long as in the recording."""
     recording = recordings[0]
     node = recording["ieeg"].to_dataset()
     trials = recording["trials"].to_dataset()
@@ -154,16 +155,17 @@ def _words(run: Run, recordings: list[Recording]) -> Sizes:
     n_words = max(2, len(np.unique(trials[name].values.astype(str))))
     rate = float(node.attrs["sampling_rate_hz"])
     n_runs = recording["runs"].sizes["run"] if "runs" in recording.children else 1
-    n_units, word_units = 16, max(1, round(length / 0.1))
-    around = 2 * 20 * 0.1 * n_runs  # s before and after the words of each run
+    n_units, word_units = 16, max(1, round(length / BURST_S))
+    around = 2 * LEAD_BURSTS * BURST_S * n_runs
     spare = (node.sizes["time"] / rate - around) / n_trials - length
     channels = node.sizes["channel"]
     highest = min(60.0, 0.4 * rate)
     return [{"n_words": n_words, "n_repetitions": max(n_runs, round(n_trials / n_words)),
              "n_runs": n_runs, "n_channels": channels, "n_shafts": min(3, channels),
              "n_speech": max(1, channels // 3), "n_bad": 0, "word_units": word_units,
-             "n_units": n_units if word_units > 1 else max(n_units, 4 * n_words), "lead_units": 20,
-             "gap_units": int(np.clip(round(spare / 0.1), 0, 600)), "line_v": 0.0,
+             "n_units": n_units if word_units > 1 else max(n_units, 4 * n_words),
+             "unit_s": BURST_S, "lead_units": LEAD_BURSTS, "line_v": 0.0,
+             "gap_units": int(np.clip(round(spare / BURST_S), 0, 600)),
              "lowest_hz": min(8.0, highest / 2), "highest_hz": highest,
              "sampling_rate_hz": rate}]  # fmt: skip
 
@@ -177,7 +179,8 @@ def _images(run: Run, recordings: list[Recording]) -> Sizes:
     shown = [r["betas"].to_dataset()[column].values.astype(str) for r in recordings]
     again = {name for name, n in Counter(shown[0].tolist()).items() if n > 1}
     common = set(shown[0]).intersection(*shown[1:]) if shown[1:] else again
-    features = recordings[0]["embedding"]["embedding"].sizes["feature"]
+    node = recordings[0][run.parameters.get("image", "embedding")]
+    features = node["embedding"].sizes["feature"]
     out = []
     for subject, (recording, names) in enumerate(zip(recordings, shown, strict=True), start=1):
         n_shared = max(1, len(common))
