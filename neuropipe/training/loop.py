@@ -7,7 +7,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuropipe.errors import NeuropipeError
 from neuropipe.training import processes
 from neuropipe.training.checkpoint import Checkpoint
+from neuropipe.training.recorded import Recorded
 from neuropipe.training.settings import Training
 
 log = logging.getLogger(__name__)
@@ -100,6 +103,7 @@ def fit_gradient(
     validate: Callable[[], float] | None = None,
     groups: Sequence[Mapping[str, Any]] | None = None,
     shared: bool = False,
+    steady: bool = False,
 ) -> History:
     """Train a network in place with Adam, or go on exactly where a checkpoint stopped.
 
@@ -133,6 +137,10 @@ def fit_gradient(
         Whether several processes may share a batch: `batches` and `loss` are then called inside of
         `processes.together`, take this process's share of the examples and return its part of
         each term. Otherwise each process does the whole work.
+    steady : bool
+        Whether `loss` does the same for all batches of one shape and reads nothing back from the
+        device. On a card passes are then recorded and replayed (`recorded`), which spares the time
+        of their launches.
 
     Returns
     -------
@@ -156,12 +164,12 @@ def fit_gradient(
         run = _Run(module, settings, n_batches, seed, stage, kept, groups)
         if run.finished:
             return run.history
-        loss = processes.parallel(module, loss)
+        run.prepare(processes.parallel(module, loss), steady=steady)
     devices = sorted({p.device.index for p in module.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         while run.epoch < settings.epochs and not run.out_of_patience():
             with processes.together(shared):
-                run.whole_epoch(loss, batches)
+                run.whole_epoch(batches)
             if validate is not None:
                 run.judge(validate)
     run.finish(judged=validate is not None)
@@ -188,10 +196,12 @@ class _Run:
         self.module, self.settings, self.n_batches = module, settings, n_batches
         self.seed, self.stage, self.kept = seed, stage, kept
         self.weights = [p for p in module.parameters() if p.requires_grad]
+        self.on_card = all(p.is_cuda for p in self.weights)
         self.optimizer = torch.optim.AdamW(
             _decayed(groups or [{"params": self.weights}], settings.weight_decay),
             lr=settings.learning_rate,
             betas=settings.betas,
+            fused=self.on_card,  # one launch, and each moment is read and written once
         )
         self.history = History()
         self.epoch = 0
@@ -202,15 +212,20 @@ class _Run:
         self._since = time.monotonic()
         self.finished = self._resume()
 
-    def whole_epoch(
-        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Callable[[int], Iterable]
-    ) -> None:
+    def prepare(self, loss: Callable[[Batch], Mapping[str, Tensor]], *, steady: bool) -> None:
+        """Take the loss; the passes of a steady one are recorded where there is a card."""
+        self.loss = loss
+        alone = steady and processes.count() == 1 and self.settings.accumulate == 1
+        recorded = Recorded(self.weights, lambda batch: self._pass(batch, 1.0))
+        self.recorded = recorded if alone and self.on_card else None
+
+    def whole_epoch(self, batches: Callable[[int], Iterable]) -> None:
         """Take an epoch; where its loss is not finite, take it again from its start, slower."""
         module, optimizer = copy.deepcopy([self.module.state_dict(), self.optimizer.state_dict()])
         step, sums = self.step, dict(self.sums)
         while True:
             try:
-                return self.one_epoch(loss, batches)
+                return self.one_epoch(batches)
             except NotFinite:
                 if self.history.slowed == TRIES:
                     raise
@@ -223,9 +238,7 @@ class _Run:
             self.optimizer.load_state_dict(copy.deepcopy(optimizer))
             self.step, self.sums = step, dict(sums)
 
-    def one_epoch(
-        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Callable[[int], Iterable]
-    ) -> None:
+    def one_epoch(self, batches: Callable[[int], Iterable]) -> None:
         """Take the steps of an epoch that are still to take."""
         self.module.train()
         seen, done = 0, self.step - self.epoch * self.n_batches
@@ -236,7 +249,7 @@ class _Run:
                 continue
             waiting.append(batch)
             if len(waiting) == self.settings.accumulate or seen == self.n_batches:
-                self._one_step(loss, waiting)
+                self._one_step(waiting)
                 waiting = []
                 if self.kept.due():
                     self._keep()
@@ -256,9 +269,7 @@ class _Run:
             )
         self.epoch += 1
 
-    def _one_step(
-        self, loss: Callable[[Batch], Mapping[str, Tensor]], batches: Sequence[Batch]
-    ) -> None:
+    def _one_step(self, batches: Sequence[Batch]) -> None:
         settings, number = self.settings, len(batches)
         per_epoch = -(-self.n_batches // settings.accumulate)
         at = self.epoch * per_epoch + self.step % self.n_batches // settings.accumulate
@@ -266,20 +277,27 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         self.optimizer.zero_grad(set_to_none=True)
-        half = settings.precision == "bfloat16"
         for batch in batches:
             processes.seed_step(_stream(self.seed, self.stage, self.step))
-            with torch.autocast(self.weights[0].device.type, torch.bfloat16, enabled=half):
-                terms = loss(batch)
             # parts add up to the loss, and gradients are averaged over processes
-            (terms["loss"] * (processes.count() / number)).backward()
+            share = processes.count() / number
+            terms = self.recorded(batch) if self.recorded else self._pass(batch, share)
             for name, value in terms.items():
-                value = value.detach().double()
+                value = value.double()
                 self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.step += 1
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.weights, settings.clip_norm)
         self.optimizer.step()
+
+    def _pass(self, batch: Batch, share: float) -> Mapping[str, Tensor]:
+        """Leave a share of the loss's gradient in the weights; return the terms."""
+        kind, precision = self.weights[0].device.type, self.settings.precision
+        with tf32_products(precision == "tf32"):
+            with bfloat16_products(precision == "bfloat16", kind):
+                terms = self.loss(batch)
+            (terms["loss"] * share).backward()
+        return {name: value.detach() for name, value in terms.items()}
 
     def _totals(self) -> dict[str, Tensor]:
         """Return all processes' sums; refuse a loss that is not finite before it is kept."""
@@ -362,6 +380,31 @@ class _Run:
         self.best = saved["best"]
         log.info("%s: goes on at step %d", self.stage, self.step)
         return False
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Let float32 products inside the block take tf32, where that is wanted and the card has it."""
+    before = torch.get_float32_matmul_precision()
+    if wanted:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def bfloat16_products(wanted: bool, device_type: str) -> Iterator[None]:
+    """Let products inside the block take bfloat16, where that is wanted."""
+    # cuDNN's attention, which bfloat16 would take, plans anew for each shape: slow where they vary
+    ways = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with torch.autocast(device_type, torch.bfloat16, enabled=wanted):
+        if wanted:
+            with sdpa_kernel(ways):
+                yield
+        else:
+            yield
 
 
 def _decayed(groups: Sequence[Mapping[str, Any]], decay: float) -> list[dict[str, Any]]:
