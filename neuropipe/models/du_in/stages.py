@@ -146,7 +146,7 @@ def fit_units(fit: Fit) -> UnitNet:
         fit.history[name] = fit_gradient(
             net, loss(quantised), fit.batches(name, batch_size), settings=settings,
             n_batches=n_batches, seed=fit.seed, stage=name, kept=fit.kept,
-            validate=validate(quantised), shared=True,
+            validate=validate(quantised), shared=True, steady=True,
         )  # fmt: skip
     return net
 
@@ -196,6 +196,7 @@ def fit_masked(fit: Fit, units: UnitNet) -> MaskedNet:
         net, loss, fit.batches("masked", batch_size), settings=stage,
         n_batches=per_epoch(len(fit.windows), batch_size), seed=fit.seed, stage="masked",
         kept=fit.kept, validate=lambda: masked_scores(fit, net, target)["loss"], shared=True,
+        steady=True,
     )  # fmt: skip
     return net
 
@@ -254,7 +255,7 @@ def fit_decoder(fit: Fit, units: UnitNet | None, masked: MaskedNet | None) -> Cl
         ),
         settings=stage, n_batches=per_epoch(len(fit.trials), batch_size), seed=fit.seed,
         stage="decode", kept=fit.kept,
-        validate=judge if len(fit.judged) else None, shared=True,
+        validate=judge if len(fit.judged) else None, shared=True, steady=True,
     )  # fmt: skip
     return net
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 7  # raised whenever the same parameters would give other numbers
+REVISION = 8  # raised whenever the same parameters would give other numbers
 
 Family = Literal["gaussian", "poisson", "negative_binomial"]
 

@@ -148,7 +148,8 @@ class Likelihood(nn.Module):
     def _small(self, u: Tensor) -> Tensor:
         """Return the Cholesky factor of I + U^T diag(1 / sd^2) U."""
         inner = u.T @ (u / self.scale()[:, None])
-        return torch.linalg.cholesky(inner + torch.eye(len(inner), dtype=u.dtype, device=u.device))
+        whole = inner + torch.eye(len(inner), dtype=u.dtype, device=u.device)
+        return torch.linalg.cholesky_ex(whole).L  # as in `posterior.covariance_factor`
 
     def _solve(self, residual: Tensor, u: Tensor) -> Tensor:
         """Return (diag(sd^2) + U U^T)^-1 residual (..., channel), by Woodbury."""

@@ -70,13 +70,19 @@ def covariance_factor(precision: Tensor, a: Tensor) -> Tensor:
     """Return the Cholesky factor L (B, D, F, F) of I + A diag(precision) A^T."""
     weighted = a * precision.transpose(1, 2)[:, :, None]
     m = weighted @ a.transpose(1, 2)
-    return torch.linalg.cholesky(m + torch.eye(a.shape[1], dtype=a.dtype, device=a.device))
+    whole = m + torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
+    # positive definite by construction, so nothing is checked, which on a card would wait for it
+    return torch.linalg.cholesky_ex(whole).L
+
+
+def divided(factor: Tensor, a: Tensor) -> Tensor:
+    """Return L^-1 A, (B, D, F, T)."""
+    return torch.linalg.solve_triangular(factor, a.expand(len(factor), -1, -1, -1), upper=False)
 
 
 def marginal_variance(factor: Tensor, a: Tensor) -> Tensor:
     """Return the variance (B, T, D) of z = A^T u under u ~ N(., (L L^T)^-1)."""
-    half = torch.linalg.solve_triangular(factor, a.expand(len(factor), -1, -1, -1), upper=False)
-    return half.square().sum(2).transpose(1, 2)
+    return divided(factor, a).square().sum(2).transpose(1, 2)
 
 
 def from_evidence(evidence: Evidence, a: Tensor) -> Posterior:
@@ -89,9 +95,11 @@ def from_evidence(evidence: Evidence, a: Tensor) -> Posterior:
     """
     value, precision = evidence
     factor = covariance_factor(precision, a)
-    b = torch.einsum("dft,btd->bdf", a, precision * value)
-    u = torch.cholesky_solve(b[..., None], factor)[..., 0]
-    variance = marginal_variance(factor, a)
+    half = divided(factor, a)
+    pull = torch.einsum("bdft,btd->bdf", half, precision * value)
+    # triangular solves alone: cholesky_solve waits for the card and cannot be recorded
+    u = torch.linalg.solve_triangular(factor.mT, pull[..., None], upper=True)[..., 0]
+    variance = half.square().sum(2).transpose(1, 2)
     return Posterior(
         u, torch.einsum("bdf,dft->btd", u, a), variance,
         divergence(u, factor, precision, variance),

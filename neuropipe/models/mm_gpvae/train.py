@@ -95,7 +95,7 @@ class _Run:
         batches, n_batches = shuffled(alone, settings.batch_size, self.seed, stage)
         fit_gradient(
             net, net.loss, batches, settings=settings, n_batches=n_batches, seed=self.seed,
-            stage=stage, kept=self.kept, groups=groups(net), shared=True,
+            stage=stage, kept=self.kept, groups=groups(net), shared=True, steady=True,
         )  # fmt: skip
         told = align(net, data)
         log.info("mm_gpvae: %s: behaviour tells %s of its latents", stage, told)
@@ -114,7 +114,7 @@ class _Run:
             batches, n_batches = shuffled(data, short.batch_size, self.seed, name)
             course = fit_gradient(
                 net, net.loss, batches, settings=short, n_batches=n_batches, seed=self.seed,
-                stage=name, kept=self.kept, groups=groups(net), shared=True,
+                stage=name, kept=self.kept, groups=groups(net), shared=True, steady=True,
             )  # fmt: skip
             found.append(course.terms["loss"][-1])
         log.info("mm_gpvae: %s: losses of the starts %s", stage, np.round(found, 3).tolist())
@@ -130,7 +130,7 @@ class _Run:
         batches, n_batches = shuffled(taught, c.training.batch_size, self.seed, stage)
         history = fit_gradient(
             net, net.loss, batches, settings=c.training, n_batches=n_batches, seed=self.seed,
-            stage=stage, kept=self.kept, groups=groups(net), shared=True,
+            stage=stage, kept=self.kept, groups=groups(net), shared=True, steady=True,
             validate=(lambda: float(net.loss(held)["loss"])) if held is not None else None,
         )  # fmt: skip
         return net, history
