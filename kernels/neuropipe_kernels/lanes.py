@@ -14,9 +14,16 @@ import triton.language as tl
 
 
 @triton.jit
-def _load_4(p_row):
+def _load_1(p_row, m_lane):
+    """Load one value a lane; zero in lanes outside ``m_lane``, which may be None."""
+    return tl.load(p_row) if m_lane is None else tl.load(p_row, mask=m_lane, other=0.0)
+
+
+@triton.jit
+def _load_4(p_row, m_lane):
     """Load four neighbours a lane in one 16-byte (float32) access; p_row: [L] pointers."""
-    b_x = tl.load(p_row[:, None] + tl.arange(0, 4)[None, :])
+    p_4 = p_row[:, None] + tl.arange(0, 4)[None, :]
+    b_x = tl.load(p_4) if m_lane is None else tl.load(p_4, mask=m_lane[:, None], other=0.0)
     b_even, b_odd = tl.split(tl.reshape(b_x, (b_x.shape[0], 2, 2)))
     b_0, b_2 = tl.split(b_even)
     b_1, b_3 = tl.split(b_odd)
@@ -32,15 +39,18 @@ def _store_4(p_row, b_0, b_1, b_2, b_3, m_lane):
 
 
 @triton.jit
-def load_row(p_row, N: tl.constexpr):
-    """Load N neighbours a lane as a tuple; p_row: [L] pointers to the first one."""
+def load_row(p_row, N: tl.constexpr, m_lane=None):
+    """Load N neighbours a lane as a tuple; p_row: [L] pointers to the first one.
+
+    m_lane: [L], lanes that load (the others get zeros), or None for all.
+    """
     b_row = ()
     if N % 4 == 0:
         for i in tl.static_range(0, N, 4):
-            b_row = b_row + _load_4(p_row + i)
+            b_row = b_row + _load_4(p_row + i, m_lane)
     else:
         for i in tl.static_range(N):
-            b_row = b_row + (tl.load(p_row + i),)
+            b_row = b_row + (_load_1(p_row + i, m_lane),)
     return b_row
 
 
@@ -56,15 +66,18 @@ def store_row(p_row, b_row, m_lane, N: tl.constexpr):
 
 
 @triton.jit
-def load_states(p_row, n, TURNED: tl.constexpr, K: tl.constexpr):
-    """Load one bin of each lane as a tuple; states lie n apart when TURNED, else side by side."""
+def load_states(p_row, m_lane, n, TURNED: tl.constexpr, K: tl.constexpr):
+    """Load one bin of each lane as a tuple; states lie n apart when TURNED, else side by side.
+
+    m_lane: as in ``load_row``.
+    """
     if TURNED:
         b_row = ()
         for i in tl.static_range(K):
-            b_row = b_row + (tl.load(p_row + i * n),)
+            b_row = b_row + (_load_1(p_row + i * n, m_lane),)
         return b_row
     else:
-        return load_row(p_row, K)
+        return load_row(p_row, K, m_lane)
 
 
 @triton.jit
@@ -145,7 +158,7 @@ def dot(b_x, b_y, N: tl.constexpr):
     """Inner product of two tuples of N blocks."""
     b_sum = b_x[0] * b_y[0]
     for i in tl.static_range(1, N):
-        b_sum += b_x[i] * b_y[i]
+        b_sum = tl.fma(b_x[i], b_y[i], b_sum)
     return b_sum
 
 
@@ -156,7 +169,7 @@ def vec_mat(b_v, b_m, K: tl.constexpr):
     for j in tl.static_range(K):
         b_sum = b_v[0] * b_m[j]
         for i in tl.static_range(1, K):
-            b_sum += b_v[i] * b_m[i * K + j]
+            b_sum = tl.fma(b_v[i], b_m[i * K + j], b_sum)
         b_row = b_row + (b_sum,)
     return b_row
 
@@ -168,7 +181,7 @@ def mat_vec(b_m, b_v, K: tl.constexpr):
     for i in tl.static_range(K):
         b_sum = b_m[i * K] * b_v[0]
         for j in tl.static_range(1, K):
-            b_sum += b_m[i * K + j] * b_v[j]
+            b_sum = tl.fma(b_m[i * K + j], b_v[j], b_sum)
         b_row = b_row + (b_sum,)
     return b_row
 
@@ -181,7 +194,7 @@ def mat_mat(b_x, b_y, K: tl.constexpr):
         for j in tl.static_range(K):
             b_sum = b_x[i * K] * b_y[j]
             for k in tl.static_range(1, K):
-                b_sum += b_x[i * K + k] * b_y[k * K + j]
+                b_sum = tl.fma(b_x[i * K + k], b_y[k * K + j], b_sum)
             b_m = b_m + (b_sum,)
     return b_m
 

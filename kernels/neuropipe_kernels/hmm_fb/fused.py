@@ -13,14 +13,27 @@ from neuropipe_kernels.plan import plan
 
 LANE_STATES = 8
 TILE_STATES = 32
-# Chunks that fill the device.
-LANE_TARGET = 65536
+# Chunks that fill the device; with many states a chunk's matrices cost more than it gains.
+LANE_TARGET, WIDE_TARGET = 65536, 32768
+MANY_STATES = 5
 TILE_TARGET = 16384
-# Values above which lanes work on turned copies: a lane's own bins are a cache line apart from
-# its neighbour's, which is cheap only while everything stays in cache.
+# Values above which lanes work on turned copies, unless a bin is whole 16-byte accesses: lanes
+# that read value by value, each in a cache line of its own, are cheap only while all is in cache.
 TURN = 2**21
-# Chunks a program stacks, and its warps.
+# Chunks a program stacks, and its warps. A program of the smoothing pass writes one share of the
+# counts, so there they are fewer and larger.
 LANES = (32, 1)
+SMOOTH_LANES = (128, 4)
+# What a lane holds of its chunk: a cache line, at most MOST_BINS bins; at most SPLIT_BINS where
+# each value of a bin is an access, and an address, of its own.
+BLOCK_BYTES = 128
+MOST_BINS = 8
+SPLIT_BINS = 4
+# A bin of the transfer matrices takes K^3 multiply-adds; the bytes of so many cover a load's wait.
+TRANSFER_BYTES = 4096
+# Matrices that the scan loads ahead, as registers allow.
+AHEAD_BYTES = 512
+MOST_AHEAD = 4
 TRANSFER_TILE = (2, 4)
 SMOOTH_TILE = (32, 4)
 # A rescaled sum may shrink by this much three times over before it leaves the dtype's range.
@@ -37,6 +50,22 @@ def serves(log_likelihood: torch.Tensor, transition: torch.Tensor, by_name: bool
     return float(transition.detach().min()) >= SMALLEST_TRANSITION[log_likelihood.dtype]
 
 
+def block(n_states: int, itemsize: int) -> int:
+    """Bins that a lane takes at a time."""
+    most = MOST_BINS if n_states % 4 == 0 else SPLIT_BINS
+    return max(1, min(most, BLOCK_BYTES // (n_states * itemsize)))
+
+
+def transfer_block(n_states: int, itemsize: int) -> int:
+    """Bins that a lane takes at a time where it makes its transfer matrix."""
+    return max(1, min(block(n_states, itemsize), TRANSFER_BYTES // (n_states**3 * itemsize)))
+
+
+def ahead(n_states: int, itemsize: int) -> int:
+    """Matrices that the scan over chunks loads ahead."""
+    return max(1, min(MOST_AHEAD, AHEAD_BYTES // (n_states**2 * itemsize)))
+
+
 def forward_backward(
     log_likelihood: torch.Tensor,
     transition: torch.Tensor,
@@ -48,44 +77,53 @@ def forward_backward(
     Notes
     -----
     No value is read back, so the call can be captured in a CUDA graph. Scratch memory is a
-    few matrices and vectors a chunk; large inputs of up to 8 states take two more arrays of
-    the input's size, turned so that neighbouring lanes read neighbouring values.
+    few matrices a chunk and, up to 8 states, a vector a block of bins; large inputs of up to 7
+    states, but for 4, take two more arrays of the input's size, turned so that neighbouring
+    lanes read neighbouring values.
     """
     ll = log_likelihood.contiguous()
     P, pi = transition.contiguous(), initial.contiguous()
     n_sequences, n_bins, n_states = ll.shape
     lanes = n_states <= LANE_STATES
-    n, radices = plan(n_sequences, n_bins, LANE_TARGET if lanes else TILE_TARGET)
+    target = LANE_TARGET if n_states < MANY_STATES else WIDE_TARGET
+    n, radices = plan(n_sequences, n_bins, target if lanes else TILE_TARGET)
     kernels = lane_kernels if lanes else tile_kernels
-    wide = {} if lanes else {"KP": 16 if n_states <= 16 else 32}
     ragged = lengths is not None
     stride_P = n_states**2 if P.ndim == 3 else 0
     f64 = {"dtype": torch.float64, "device": ll.device}
     lengths = lengths if ragged else torch.empty(0, dtype=torch.int64, device=ll.device)
 
     n_rows = max(1, triton.cdiv(n_bins - 1, n))
-    turned = lanes and ll.numel() > TURN
+    turned = lanes and n_states % 4 != 0 and ll.numel() > TURN
     state = torch.zeros_like(ll) if ragged else torch.empty_like(ll)
     work, source = state, ll  # source: what the smoothing pass reads
     if turned:
         work, source = (ll.new_empty(n_sequences, n_rows, n_states, n) for _ in range(2))
     M = ll.new_empty(n_sequences * n, n_states, n_states)
     scale = torch.empty(n_sequences * n, **f64)
-    options = {"RAGGED": ragged, "TURNED": turned, "K": n_states, **wide}
+    options = {"RAGGED": ragged, "TURNED": turned, "K": n_states}
+    if lanes:
+        B = block(n_states, ll.itemsize)
+        transfer = {"B": transfer_block(n_states, ll.itemsize)}
+        scan = {"L": LANES[0], "U": ahead(n_states, ll.itemsize)}
+        smooth = {"B": B, "p_keep": ll.new_empty(n_sequences, n_rows // B + 1, n, n_states)}
+    else:
+        transfer = smooth = {"KP": 16 if n_states <= 16 else 32}
+        scan = {"L": 1, **transfer}
     rows, warps = LANES if lanes else TRANSFER_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     kernels.transfer_kernel[grid](
-        ll, source, P, lengths, M, scale, n_bins, n, n_rows, stride_P, **options, L=rows,
-        num_warps=warps,
+        ll, source, P, lengths, M, scale, n_bins, n, n_rows, stride_P, **options, **transfer,
+        L=rows, num_warps=warps,
     )  # fmt: skip
-    a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, wide)
+    a, b, evidence, b_first = _scan(kernels, ll, pi, M, scale, radices, scan)
 
-    rows, warps = LANES if lanes else SMOOTH_TILE
+    rows, warps = SMOOTH_LANES if lanes else SMOOTH_TILE
     grid = (triton.cdiv(n, rows), n_sequences)
     shares = torch.empty(n_sequences, grid[0], n_states, n_states, **f64)
     kernels.smooth_kernel[grid](
-        source, P, lengths, a, b, work, state, shares, n_bins, n, n_rows, stride_P, **options,
-        L=rows, num_warps=warps,
+        source, P, lengths, a, b, work, state, shares, T=n_bins, n=n, n_rows=n_rows,
+        stride_P=stride_P, **options, **smooth, L=rows, num_warps=warps,
     )  # fmt: skip
     if turned:
         grid = (triton.cdiv(n, 32), triton.cdiv(n_rows * n_states, 128), n_sequences)
@@ -103,18 +141,17 @@ def _scan(
     M: torch.Tensor,
     scale: torch.Tensor,
     radices: tuple[int, ...],
-    wide: dict[str, int],
+    meta: dict[str, int],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Vectors entering every chunk from both sides, the evidence, and b at bin 0."""
     n_sequences, n_bins, n_states = ll.shape
-    runs_a_program = 1 if wide else 32
-    meta = {"K": n_states, "L": runs_a_program, **wide, "num_warps": 1}
+    meta = {"K": n_states, **meta, "num_warps": 1}
     levels = [(M, scale)]
     for radix in radices[:-1]:
         M, scale = levels[-1]
         n_out = M.shape[0] // radix
         product = M.new_empty(n_out, n_states, n_states), scale.new_empty(n_out)
-        grid = (triton.cdiv(n_out, runs_a_program),)
+        grid = (triton.cdiv(n_out, meta["L"]),)
         kernels.product_kernel[grid](M, scale, *product, n_out, radix, **meta)
         levels.append(product)
     evidence = scale.new_empty(n_sequences)
@@ -123,7 +160,7 @@ def _scan(
     for (M, scale), radix in zip(reversed(levels), reversed(radices), strict=True):
         n_in = M.shape[0] // radix
         out = M.new_empty(M.shape[0], n_states), M.new_empty(M.shape[0], n_states)
-        grid = (triton.cdiv(n_in, runs_a_program), 2)
+        grid = (triton.cdiv(n_in, meta["L"]), 2)
         kernels.spread_kernel[grid](
             M, scale, a, b, *out, ll, pi, evidence, b_first, n_bins, n_in, radix,
             n_states if pi.ndim == 2 else 0, TOP=M is levels[-1][0], **meta,

@@ -3,6 +3,10 @@
 Legend: P transition, e likelihood of a bin over its largest state's, a filtered vector, b
 backward vector, M transfer matrix of a chunk. Layouts: S sequences, T bins, n chunks a
 sequence, K states, all contiguous.
+
+A lane takes its chunk in blocks of B bins, loaded together and kept in registers: the latency of
+loads is waited for once a block, and 4 or 8 states fill whole cache lines although each lane reads
+bins of its own. What is left of the chunk, up to B bins, is a block with a mask.
 """
 
 # ruff: noqa: RUF005 - unrolled loops grow tuples by adding to them
@@ -45,10 +49,32 @@ def _likelihood(b_ll, K: tl.constexpr):
     return b_e, b_top
 
 
+@triton.jit
+def _identity(b_like, K: tl.constexpr):
+    """Identity matrix a lane; b_like: [L]."""
+    b_M = ()
+    for i in tl.static_range(K * K):
+        b_M = b_M + fill(b_like, 1.0 if i % (K + 1) == 0 else 0.0, 1)
+    return b_M
+
+
+@triton.jit
+def _load_block(p_row, step, b_rest, n, TURNED: tl.constexpr, K: tl.constexpr, B: tl.constexpr):
+    """Load B bins of each lane, ``step`` values apart, as a tuple of B * K.
+
+    b_rest: [L], how many of them the lane has, or None when it has all.
+    """
+    b_block = ()
+    for i in tl.static_range(B):
+        m_bin = None if b_rest is None else i < b_rest
+        b_block = b_block + load_states(p_row + i * step, m_bin, n, TURNED, K)
+    return b_block
+
+
 @triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def transfer_kernel(
     p_ll, p_turned, p_P, p_lengths, p_M, p_scale, T, n, n_rows, stride_P,
-    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Transfer matrix of each chunk.
 
@@ -63,58 +89,69 @@ def transfer_kernel(
     # Spare lanes repeat the last chunk, so that only stores need a mask.
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(tl.minimum(i_chunk, n - 1), n, n_bins)
-    n_full = (n_bins - 1) // n
-    p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+    n_blocks = (n_bins - 1) // n // B
+    b_rest = (o_size - n_blocks * B).to(tl.int32)
+    p_row = p_ll + (i_s * T + o_start + 1) * K
     p_copy = p_turned + i_s * n_rows * K * n + i_chunk
     b_P = load_table(p_P + i_s * stride_P, K * K)
-    b_zero = tl.zeros((L,), p_ll.dtype.element_ty)
-    b_M = ()
-    for i in tl.static_range(K * K):
-        b_M = b_M + (b_zero + (1.0 if i % (K + 1) == 0 else 0.0),)
+    b_M = _identity(tl.zeros((L,), p_ll.dtype.element_ty), K)
     b_log = tl.zeros((L,), tl.float64)
     b_exponent = tl.zeros((L,), tl.int32)
-    # The row in use was loaded one step earlier, behind the arithmetic of that step.
-    b_next = load_row(p_row, K)
-    t = n_full * 0
-    while t < n_full:
-        b_ll = b_next
+    t = n_blocks * 0
+    while t < n_blocks:
+        b_ll = _load_block(p_row, K, None, n, False, K, B)
         if TURNED:
-            store_states(p_copy, b_ll, m_lane, n, TURNED, K)
-            p_copy += K * n
-        p_row += K * (t + 1 < o_size).to(tl.int32)
-        b_next = load_row(p_row, K)
-        b_M, b_log, b_exponent = _advance(b_M, b_ll, b_P, b_log, b_exponent, K)
+            _store_block(p_copy, K * n, b_ll, m_lane, None, n, K, B)
+        b_M, b_log, b_exponent = _advance(b_M, b_log, b_exponent, b_ll, b_P, None, K, B)
+        p_row += B * K
+        p_copy += B * K * n
         t += 1
-    m_tail = o_size > n_full
+    b_ll = _load_block(p_row, K, b_rest, n, False, K, B)
     if TURNED:
-        store_states(p_copy, b_next, m_lane & m_tail, n, TURNED, K)
-    b_M_tail, b_log_tail, b_exponent_tail = _advance(b_M, b_next, b_P, b_log, b_exponent, K)
-    b_M = select(m_tail, b_M_tail, b_M, K * K)
-    b_log = tl.where(m_tail, b_log_tail, b_log)
-    b_exponent = tl.where(m_tail, b_exponent_tail, b_exponent)
+        _store_block(p_copy, K * n, b_ll, m_lane, b_rest, n, K, B)
+    b_M, b_log, b_exponent = _advance(b_M, b_log, b_exponent, b_ll, b_P, b_rest, K, B)
     o_chunk = i_s * n + i_chunk
     store_row(p_M + o_chunk * (K * K), b_M, m_lane, K * K)
     tl.store(p_scale + o_chunk, b_log + b_exponent.to(tl.float64) * LN2, mask=m_lane)
 
 
 @triton.jit
-def _advance(b_M, b_ll, b_P, b_log, b_exponent, K: tl.constexpr):
-    """One bin: M P diag(e), with last bin's row sum taken out as a power of two."""
-    b_e, b_top = _likelihood(b_ll, K)
-    b_k, b_factor = power_of_two(row_sum(b_M, K))
-    b_e = scale(b_e, b_factor, K)
-    b_new = ()
-    for i in tl.static_range(K):
-        b_row = ()
-        for j in tl.static_range(K):
-            b_row = b_row + (b_M[i * K + j],)
-        b_new = b_new + multiply(vec_mat(b_row, b_P, K), b_e, K)
-    return b_new, b_log + b_top, b_exponent + b_k
+def _store_block(p_row, step, b_block, m_lane, b_rest, n, K: tl.constexpr, B: tl.constexpr):
+    """Store B bins of each lane in the turned layout; b_rest: as in ``_load_block``."""
+    for i in tl.static_range(B):
+        m_bin = m_lane if b_rest is None else m_lane & (i < b_rest)
+        store_states(p_row + i * step, b_block[i * K : (i + 1) * K], m_bin, n, True, K)
+
+
+@triton.jit
+def _advance(b_M, b_log, b_exponent, b_ll, b_P, b_rest, K: tl.constexpr, B: tl.constexpr):
+    """One block: M P diag(e) for each bin, with M's scale taken out as a power of two.
+
+    b_rest: as in ``_load_block``.
+    """
+    for t in tl.static_range(B):
+        b_e, b_top = _likelihood(b_ll[t * K : (t + 1) * K], K)
+        b_k, b_factor = power_of_two(row_sum(b_M, K))
+        b_e = scale(b_e, b_factor, K)
+        b_new = ()
+        for i in tl.static_range(K):
+            b_new = b_new + multiply(vec_mat(b_M[i * K : (i + 1) * K], b_P, K), b_e, K)
+        if b_rest is None:
+            b_M, b_log, b_exponent = b_new, b_log + b_top, b_exponent + b_k
+        else:
+            m_bin = t < b_rest
+            b_M = select(m_bin, b_new, b_M, K * K)
+            b_log += tl.where(m_bin, b_top, 0.0)
+            b_exponent += tl.where(m_bin, b_k, 0)
+    return b_M, b_log, b_exponent
 
 
 @triton.jit(do_not_specialize=["n_out", "G"])
-def product_kernel(p_M, p_scale, p_M_out, p_scale_out, n_out, G, K: tl.constexpr, L: tl.constexpr):
-    """Product of each run of G transfer matrices.
+def product_kernel(
+    p_M, p_scale, p_M_out, p_scale_out, n_out, G,
+    K: tl.constexpr, L: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    """Product of each run of G transfer matrices, U of them loaded ahead.
 
     p_M: (n_out * G, K, K); p_scale: (n_out * G,) float64; p_M_out: (n_out, K, K) written;
     p_scale_out: (n_out,) float64 written. Sequences are joined: G divides the chunks of one.
@@ -122,22 +159,29 @@ def product_kernel(p_M, p_scale, p_M_out, p_scale_out, n_out, G, K: tl.constexpr
     i_out = (tl.program_id(0) * L + tl.arange(0, L)).to(tl.int64)
     m_lane = i_out < n_out
     o_in = tl.minimum(i_out, n_out - 1) * G
-    p_in = p_M + o_in * (K * K)
-    b_M = load_row(p_in, K * K)
-    b_log = tl.load(p_scale + o_in)
+    b_M = _identity(tl.zeros((L,), p_M.dtype.element_ty), K)
+    b_log = tl.zeros((L,), tl.float64)
     b_exponent = tl.zeros((L,), tl.int32)
-    p_in += K * K * (G > 1)
-    b_next = load_row(p_in, K * K)
-    g = 1
+    b_ahead, b_scale = (), ()
+    for u in tl.static_range(U):
+        o_ahead = o_in + tl.minimum(u, G - 1)
+        b_ahead = b_ahead + load_row(p_M + o_ahead * (K * K), K * K)
+        b_scale = b_scale + (tl.load(p_scale + o_ahead),)
+    g = 0
     while g < G:
-        b_now = b_next
-        p_in += K * K * (g + 1 < G)
-        b_next = load_row(p_in, K * K)
-        b_k, b_factor = power_of_two(row_sum(b_M, K))
-        b_M = mat_mat(scale(b_M, b_factor, K * K), b_now, K)
-        b_log += tl.load(p_scale + o_in + g)
-        b_exponent += b_k
-        g += 1
+        b_later, b_scale_later = (), ()
+        for u in tl.static_range(U):
+            b_k, b_factor = power_of_two(row_sum(b_M, K))
+            b_M = scale(b_M, b_factor, K * K)
+            b_exponent += b_k
+            b_new = mat_mat(b_M, b_ahead[u * K * K : (u + 1) * K * K], K)
+            o_ahead = o_in + tl.minimum(g + u + U, G - 1)
+            b_later = b_later + load_row(p_M + o_ahead * (K * K), K * K)
+            b_scale_later = b_scale_later + (tl.load(p_scale + o_ahead),)
+            b_M = select(g + u < G, b_new, b_M, K * K)
+            b_log += tl.where(g + u < G, b_scale[u], 0.0)
+        b_ahead, b_scale = b_later, b_scale_later
+        g += U
     store_row(p_M_out + i_out * (K * K), b_M, m_lane, K * K)
     tl.store(p_scale_out + i_out, b_log + b_exponent.to(tl.float64) * LN2, mask=m_lane)
 
@@ -145,7 +189,8 @@ def product_kernel(p_M, p_scale, p_M_out, p_scale_out, n_out, G, K: tl.constexpr
 @triton.jit(do_not_specialize=["T", "n_in", "G", "stride_pi"])
 def spread_kernel(
     p_M, p_scale, p_a, p_b, p_a_out, p_b_out, p_ll, p_pi, p_evidence, p_b_first,
-    T, n_in, G, stride_pi, TOP: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
+    T, n_in, G, stride_pi,
+    TOP: tl.constexpr, K: tl.constexpr, L: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """Carry vectors through runs of G chunks: forward in programs 0 of axis 1, backward in 1.
 
@@ -158,7 +203,6 @@ def spread_kernel(
     i_in = (tl.program_id(0) * L + tl.arange(0, L)).to(tl.int64)
     m_lane = i_in < n_in
     i_in = tl.minimum(i_in, n_in - 1)
-    b_exponent = tl.zeros((L,), tl.int32)
     if tl.program_id(1) == 0:
         if TOP:
             b_first = ()
@@ -167,63 +211,85 @@ def spread_kernel(
             for i in tl.static_range(K):
                 b_first = b_first + (b_ll[i] + tl.log(b_pi[i]),)
             b_a, b_top = _likelihood(b_first, K)
-            b_log = b_top.to(tl.float64)
         else:
             b_a = load_row(p_a + i_in * K, K)
-            b_log = tl.zeros((L,), tl.float64)
-        o_chunk = i_in * G
-        b_M = load_row(p_M + o_chunk * (K * K), K * K)
-        g = 0
-        while g < G:
-            b_k, b_factor = power_of_two(row_sum(b_a, K))
-            b_a = scale(b_a, b_factor, K)
-            b_exponent += b_k
-            store_row(p_a_out + o_chunk * K, b_a, m_lane, K)
-            if TOP:
-                b_log += tl.load(p_scale + o_chunk)
-            o_chunk += (g + 1 < G).to(tl.int64)
-            b_now = b_M
-            b_M = load_row(p_M + o_chunk * (K * K), K * K)
-            b_a = vec_mat(b_a, b_now, K)
-            g += 1
+        b_a, b_log = _carry(b_a, p_M, p_scale, p_a_out, i_in * G, G, m_lane, True, TOP, K, U)
         if TOP:
-            b_log += b_exponent.to(tl.float64) * LN2 + tl.log(row_sum(b_a, K).to(tl.float64))
+            b_log += b_top.to(tl.float64) + tl.log(row_sum(b_a, K).to(tl.float64))
             tl.store(p_evidence + i_in, b_log, mask=m_lane)
     else:
         if TOP:
             b_b = fill(tl.zeros((L,), p_M.dtype.element_ty), 1.0, K)
         else:
             b_b = load_row(p_b + i_in * K, K)
-        o_chunk = i_in * G + G - 1
-        b_M = load_row(p_M + o_chunk * (K * K), K * K)
-        g = 0
-        while g < G:
-            b_k, b_factor = power_of_two(row_sum(b_b, K))
-            b_b = scale(b_b, b_factor, K)
-            store_row(p_b_out + o_chunk * K, b_b, m_lane, K)
-            o_chunk -= (g + 1 < G).to(tl.int64)
-            b_now = b_M
-            b_M = load_row(p_M + o_chunk * (K * K), K * K)
-            b_b = mat_vec(b_now, b_b, K)
-            g += 1
+        b_b, _ = _carry(b_b, p_M, p_scale, p_b_out, i_in * G, G, m_lane, False, False, K, U)
         if TOP:
             store_row(p_b_first + i_in * K, b_b, m_lane, K)
 
 
+@triton.jit
+def _carry(
+    b_v, p_M, p_scale, p_out, o_first, G, m_lane,
+    FORWARD: tl.constexpr, SUM: tl.constexpr, K: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    """Carry a vector through a run of G chunks, storing it before each; U matrices loaded ahead.
+
+    Returns the vector that leaves the run and, when SUM, the log factor taken out of it.
+    """
+    b_log = tl.zeros_like(m_lane).to(tl.float64)
+    b_exponent = tl.zeros_like(m_lane).to(tl.int32)
+    b_ahead, b_scale = (), ()
+    for u in tl.static_range(U):
+        o_ahead = o_first + _place(u, G, FORWARD)
+        b_ahead = b_ahead + load_row(p_M + o_ahead * (K * K), K * K)
+        if SUM:
+            b_scale = b_scale + (tl.load(p_scale + o_ahead),)
+    g = 0
+    while g < G:
+        b_later, b_scale_later = (), ()
+        for u in tl.static_range(U):
+            b_k, b_factor = power_of_two(row_sum(b_v, K))
+            b_v = scale(b_v, b_factor, K)
+            b_exponent += b_k
+            o_now = o_first + _place(g + u, G, FORWARD)
+            store_row(p_out + o_now * K, b_v, m_lane & (g + u < G), K)
+            b_M = b_ahead[u * K * K : (u + 1) * K * K]
+            b_new = vec_mat(b_v, b_M, K) if FORWARD else mat_vec(b_M, b_v, K)
+            b_v = select(g + u < G, b_new, b_v, K)
+            o_ahead = o_first + _place(g + u + U, G, FORWARD)
+            b_later = b_later + load_row(p_M + o_ahead * (K * K), K * K)
+            if SUM:
+                b_log += tl.where(g + u < G, b_scale[u], 0.0)
+                b_scale_later = b_scale_later + (tl.load(p_scale + o_ahead),)
+        b_ahead, b_scale = b_later, b_scale_later
+        g += U
+    return b_v, b_log + b_exponent.to(tl.float64) * LN2
+
+
+@triton.jit
+def _place(g, G, FORWARD: tl.constexpr):
+    """Chunk of a run that is passed in step g; steps past the end stay at the last one."""
+    g = tl.minimum(g, G - 1)
+    return g if FORWARD else G - 1 - g
+
+
 @triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
 def smooth_kernel(
-    p_ll, p_P, p_lengths, p_a, p_b, p_work, p_state, p_count, T, n, n_rows, stride_P,
-    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
+    p_ll, p_P, p_lengths, p_a, p_b, p_work, p_state, p_count, p_keep, T, n, n_rows, stride_P,
+    RAGGED: tl.constexpr, TURNED: tl.constexpr, K: tl.constexpr, L: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Posteriors of each chunk's bins and its share of the derivative by P.
 
     p_ll: (S, T, K), or (S, n_rows, K, n) when TURNED; p_P: (K, K), or (S, K, K) with
     stride_P = K * K; p_lengths: (S,) int64, not read unless RAGGED; p_a, p_b: (S, n, K)
     vectors entering each chunk from the left and from the right;
-    p_work: laid out as p_ll, written: first the filtered vectors, then over them the
-    posteriors, each one bin before the likelihood in its place; p_state itself unless TURNED.
-    p_state: (S, T, K), the sequence's last bin written; p_count: (S, programs, K, K) float64
-    written, one share a program.
+    p_work: laid out as p_ll, written: the posteriors, each one bin before the likelihood in
+    its place; p_state itself unless TURNED. p_state: (S, T, K), the sequence's last bin
+    written; p_count: (S, programs, K, K) float64 written, one share a program;
+    p_keep: (S, n_rows // B + 1, n, K) scratch, the filtered vector before each block.
+
+    The forward sweep keeps only those vectors; the backward sweep makes a block's others again,
+    which costs a second read of the likelihoods instead of writing and reading all vectors.
 
     A lane writes the bins from the one before its chunk to the last but one, so no two
     lanes share a bin; the last chunk also writes the sequence's last bin.
@@ -235,59 +301,47 @@ def smooth_kernel(
     i_chunk = tl.minimum(i_chunk, n - 1)
     n_bins = tl.load(p_lengths + i_s) if RAGGED else T.to(tl.int64)
     o_start, o_size = chunk_bounds(i_chunk, n, n_bins)
-    n_full = (n_bins - 1) // n
-    m_tail = o_size > n_full
+    n_blocks = (n_bins - 1) // n // B
     if TURNED:
         p_row = p_ll + i_s * n_rows * K * n + i_chunk
         p_out = p_work + i_s * n_rows * K * n + i_chunk
         step = K * n
     else:
-        p_row = p_ll + (i_s * T + o_start + (o_size > 0).to(tl.int64)) * K
+        p_row = p_ll + (i_s * T + o_start + 1) * K
         p_out = p_work + (i_s * T + o_start) * K
         step = K
+    p_kept = p_keep + (i_s * (n_rows // B + 1) * n + i_chunk) * K
     b_P = load_table(p_P + i_s * stride_P, K * K)
     b_a = load_row(p_a + (i_s * n + i_chunk) * K, K)
-    b_next = load_states(p_row, n, TURNED, K)
-    t = n_full * 0
-    while t < n_full:
-        b_ll = b_next
-        p_row += step * (t + 1 < o_size).to(tl.int32)
-        b_next = load_states(p_row, n, TURNED, K)
-        store_states(p_out, b_a, m_lane, n, TURNED, K)
-        p_out += step
-        b_a = _filter(b_a, b_ll, b_P, K)
+    t = n_blocks * 0
+    while t < n_blocks:
+        store_row(p_kept, b_a, m_lane, K)
+        b_e = _likelihoods(_load_block(p_row, step, None, n, TURNED, K, B), K, B)
+        b_a = _filter(b_a, b_e, b_P, K, B)[B * K :]
+        p_row += B * step
+        p_kept += K * n
         t += 1
-    store_states(p_out, b_a, m_lane & m_tail, n, TURNED, K)
-    # Lanes without a tail may have loaded a row that nothing wrote.
-    b_tail = select(m_tail, b_next, fill(b_next[0], 0.0, K), K)
-    b_a = select(m_tail, _filter(b_a, b_tail, b_P, K), b_a, K)
+    store_row(p_kept, b_a, m_lane, K)
 
+    p_out += t * B * step
     b_b = load_row(p_b + (i_s * n + i_chunk) * K, K)
-    b_g = multiply(b_a, b_b, K)
-    b_g = scale(b_g, 1.0 / row_sum(b_g, K), K)
-    p_end = p_state + (i_s * T + o_start + o_size) * K
-    store_row(p_end, b_g, m_lane & m_last, K)
+    b_count = fill(b_b[0], 0.0, K * K)
     # Lanes read back what they stored themselves; the barrier only keeps the compiler's order.
     tl.debug_barrier()
-    b_count = fill(b_b[0], 0.0, K * K)
-    # p_row stands at the chunk's last bin and p_out at the row of its tail.
-    b_prev = select(m_tail, load_states(p_out, n, TURNED, K), fill(b_b[0], 1.0, K), K)
-    b_b_tail, b_g, b_count_tail = _smooth(b_prev, b_b, b_tail, b_P, b_count, K)
-    store_states(p_out, b_g, m_lane & m_tail, n, TURNED, K)
-    b_b = select(m_tail, b_b_tail, b_b, K)
-    b_count = select(m_tail, b_count_tail, b_count, K * K)
-    p_row -= step * m_tail.to(tl.int32)
-    b_next = load_states(p_row, n, TURNED, K)
-    t = n_full
-    while t > 0:
-        b_ll = b_next
-        p_out -= step
-        # Loading this row a step early would share a cache line with the store before it.
-        b_prev = load_states(p_out, n, TURNED, K)
-        p_row -= step * (t > 1).to(tl.int32)
-        b_next = load_states(p_row, n, TURNED, K)
-        b_b, b_g, b_count = _smooth(b_prev, b_b, b_ll, b_P, b_count, K)
-        store_states(p_out, b_g, m_lane, n, TURNED, K)
+    while t >= 0:
+        b_rest = (o_size - t * B).to(tl.int32)
+        b_a = load_row(p_kept, K)
+        b_e = _likelihoods(_load_block(p_row, step, b_rest, n, TURNED, K, B), K, B)
+        b_all = _filter(b_a, b_e, b_P, K, B)
+        if t == n_blocks:
+            p_end = p_state + (i_s * T + o_start + o_size) * K
+            store_row(p_end, _last(b_all, b_b, b_rest, K, B), m_lane & m_last, K)
+        b_b, b_count = _smooth(
+            p_out, step, b_all, b_b, b_e, b_P, b_count, b_rest, m_lane, n, TURNED, K, B
+        )  # fmt: skip
+        p_row -= B * step
+        p_out -= B * step
+        p_kept -= K * n
         t -= 1
     o_count = (i_s * tl.num_programs(0) + tl.program_id(0)) * (K * K)
     for i in tl.static_range(K * K):
@@ -296,27 +350,66 @@ def smooth_kernel(
 
 
 @triton.jit
-def _filter(b_a, b_ll, b_P, K: tl.constexpr):
-    """One bin forward: (a P) e, with a's sum taken out as a power of two."""
-    b_e, _ = _likelihood(b_ll, K)
-    _, b_factor = power_of_two(row_sum(b_a, K))
-    return multiply(vec_mat(b_a, b_P, K), scale(b_e, b_factor, K), K)
+def _likelihoods(b_ll, K: tl.constexpr, B: tl.constexpr):
+    """Relative likelihoods of the B bins of a block."""
+    b_e = ()
+    for t in tl.static_range(B):
+        b_one, _ = _likelihood(b_ll[t * K : (t + 1) * K], K)
+        b_e = b_e + b_one
+    return b_e
 
 
 @triton.jit
-def _smooth(b_a, b_b, b_ll, b_P, b_count, K: tl.constexpr):
-    """One bin backward: b and the posterior one bin before, and the running count.
+def _filter(b_a, b_e, b_P, K: tl.constexpr, B: tl.constexpr):
+    """One block forward: (a P) e for each bin, with a's sum taken out as a power of two.
 
+    Returns the vectors before each bin and after the last. Bins that a lane lacks are zeros and
+    only mix; what follows them is not used.
+    """
+    b_all = b_a
+    for t in tl.static_range(B):
+        _, b_factor = power_of_two(row_sum(b_a, K))
+        b_new = scale(b_e[t * K : (t + 1) * K], b_factor, K)
+        b_a = multiply(vec_mat(b_a, b_P, K), b_new, K)
+        b_all = b_all + b_a
+    return b_all
+
+
+@triton.jit
+def _last(b_all, b_b, b_rest, K: tl.constexpr, B: tl.constexpr):
+    """Posterior of the last bin, ``b_rest`` bins into the block, in the lane of the last chunk.
+
+    Longer chunks come first, so that there ``b_rest`` is below B.
+    """
+    b_a = b_all[:K]
+    for t in tl.static_range(1, B):
+        b_a = select(t <= b_rest, b_all[t * K : (t + 1) * K], b_a, K)
+    b_g = multiply(b_a, b_b, K)
+    return scale(b_g, 1.0 / row_sum(b_g, K), K)
+
+
+@triton.jit
+def _smooth(
+    p_out, step, b_all, b_b, b_e, b_P, b_count, b_rest, m_lane, n,
+    TURNED: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
+):  # fmt: skip
+    """One block backward: store the posterior before each bin; return b and the running count.
+
+    b_all: filtered vectors before each bin; b_rest: [L], bins from which on the lane has none.
     b is kept so that its product with the filtered vector sums to one.
     """
-    b_e, _ = _likelihood(b_ll, K)
-    b_u = multiply(b_e, b_b, K)
-    b_b = mat_vec(b_P, b_u, K)
-    b_inverse = 1.0 / dot(b_a, b_b, K)
-    b_b = scale(b_b, b_inverse, K)
-    b_w = scale(b_u, b_inverse, K)
-    b_new = ()
-    for i in tl.static_range(K):
-        for j in tl.static_range(K):
-            b_new = b_new + (b_count[i * K + j] + b_a[i] * b_w[j],)
-    return b_b, multiply(b_a, b_b, K), b_new
+    for t in tl.static_range(B - 1, -1, -1):
+        m_bin = t < b_rest
+        b_a = b_all[t * K : (t + 1) * K]
+        b_u = multiply(b_e[t * K : (t + 1) * K], b_b, K)
+        b_new = mat_vec(b_P, b_u, K)
+        b_inverse = 1.0 / dot(b_a, b_new, K)
+        b_b = select(m_bin, scale(b_new, b_inverse, K), b_b, K)
+        b_w = scale(b_u, tl.where(m_bin, b_inverse, 0.0), K)
+        store_states(p_out + t * step, multiply(b_a, b_b, K), m_lane & m_bin, n, TURNED, K)
+        b_sum = ()
+        for i in tl.static_range(K):
+            for j in tl.static_range(K):
+                b_sum = b_sum + (tl.fma(b_a[i], b_w[j], b_count[i * K + j]),)
+        b_count = b_sum
+    return b_b, b_count
