@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 import torch
 from neuropipe_kernels import glm_ll
-from neuropipe_kernels.glm_ll import reference
+from neuropipe_kernels.glm_ll import cases, reference
 from torch.nn import functional as F
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1" and DEVICE == "cpu",
+    reason="needs CUDA or TRITON_INTERPRET=1",
+)
 FORMS = [
     ("poisson", "softplus"),
     ("poisson", "exp"),
@@ -78,6 +84,35 @@ def test_blocks_of_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = glm_ll(**x)
     monkeypatch.setattr(reference, "BLOCK", 2 * 4 * 3)
     torch.testing.assert_close(glm_ll(**x), whole)
+
+
+@interpreted
+@pytest.mark.parametrize("precision", ["highest", "high"])
+@pytest.mark.parametrize(("kept", "turn"), [(0, 1), (2**30, 1), (2**30, 2**20)])
+def test_wide_models_in_blocks(
+    precision: str, kept: int, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slopes that are kept and slopes that are made again, over several blocks of time."""
+    from neuropipe_kernels.glm_ll import wide
+
+    monkeypatch.setattr(wide, "KEPT", kept)
+    monkeypatch.setattr(wide, "TURN", turn)
+    monkeypatch.setattr(wide, "BLOCK", 30 * 270)
+    monkeypatch.setattr(wide, "BACK_BLOCK", 40 * 270)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    found = []
+    for backend, dtype in (("fused", torch.float32), ("reference", torch.float64)):
+        x = cases.make(cases.Case("wide", 70, 260, 3, 90, masked=True), DEVICE)
+        x = {n: v.to(dtype) if n in ("features", "counts") else v for n, v in x.items()}
+        leaves = [x[n].to(dtype).requires_grad_() for n in ("weight", "bias")]
+        ll = glm_ll(**{**x, "weight": leaves[0], "bias": leaves[1]}, backend=backend)
+        weight = torch.linspace(0, 1, 70 * 3, dtype=dtype, device=DEVICE).view(70, 3)
+        found.append([ll.detach(), *torch.autograd.grad(ll, leaves, weight)])
+    torch.set_float32_matmul_precision(before)
+    bound = 1e-5 if precision == "highest" or DEVICE == "cpu" else 3e-3
+    for got, want in zip(*found, strict=True):
+        assert float((got - want).norm() / want.norm()) <= bound
 
 
 def test_missing_counts_are_never_used() -> None:

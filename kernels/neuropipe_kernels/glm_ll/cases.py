@@ -49,6 +49,9 @@ CASES = (
     Case("sigmoid rate", 67, 17, 2, 20, link="sigmoid", spread=5.0),
     Case("bernoulli", 67, 17, 2, 20, link="sigmoid", family="bernoulli", masked=True),
     Case("gaussian", 67, 17, 2, 20, family="gaussian", masked=True),
+    Case("wide", 70, 260, 2, 130),
+    Case("wide, masked", 41, 257, 3, 90, masked=True, link="exp"),
+    Case("wide, gaussian", 33, 256, 1, 300, family="gaussian", masked=True),
     Case("float64", 30, 5, 2, 4, dtype=torch.float64, tolerance=1e-12),
 )
 BENCH = (

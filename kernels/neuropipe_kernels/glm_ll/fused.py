@@ -9,6 +9,7 @@ import torch
 import triton
 
 from neuropipe_kernels.glm_ll import tile_kernels as kernels
+from neuropipe_kernels.glm_ll import wide
 
 # Elements of the derivative by eta that are held at once in the backward.
 BLOCK = 2**26
@@ -37,28 +38,20 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        features: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        counts: torch.Tensor,
-        mask: torch.Tensor | None,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        b: torch.Tensor,
+        y: torch.Tensor,
+        observed: torch.Tensor | None,
         std: torch.Tensor,
+        const: torch.Tensor,
         link: str,
-        family: str,
+        precision: str,
     ) -> torch.Tensor:
-        x, w, b, y = (t.contiguous() for t in (features, weight, bias, counts))
         n_bins, n_features = x.shape
         n_states, n_neurons, _ = w.shape
-        masked = mask is not None
-        observed = mask.contiguous().view(torch.uint8) if masked else y
-        const = x.new_zeros(n_bins) if family == "bernoulli" else x.new_empty(n_bins)
-        if family != "bernoulli":
-            width = min(64, max(16, triton.next_power_of_2(n_neurons)))
-            kernels.constant_kernel[(triton.cdiv(n_bins, 64),)](
-                y, observed, std, const, n_bins, N=n_neurons, MASKED=masked, FAMILY=family,
-                FAST=FAST, BM=64, BN=width, num_warps=4,
-            )  # fmt: skip
-        precision = "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        masked = observed is not None
+        observed = observed if masked else y
         meta = {
             "N": n_neurons,
             "K": n_states,
@@ -99,7 +92,23 @@ class _LogLikelihood(torch.autograd.Function):
             )
             d_weight.addmm_(d_eta.T, xs)
             d_bias += sums.sum(0)
-        return None, d_weight.view_as(w), d_bias, None, None, None, None, None
+        return None, d_weight.view_as(w), d_bias, *(None,) * 6
+
+
+def constant(
+    y: torch.Tensor, observed: torch.Tensor | None, std: torch.Tensor, family: str
+) -> torch.Tensor:
+    """Sum the terms without the predictor over neurons, (time,)."""
+    n_bins, n_neurons = y.shape
+    if family == "bernoulli":
+        return y.new_zeros(n_bins)
+    const = y.new_empty(n_bins)
+    kernels.constant_kernel[(triton.cdiv(n_bins, 64),)](
+        y, y if observed is None else observed, std, const, n_bins, N=n_neurons,
+        MASKED=observed is not None, FAMILY=family, FAST=FAST, BM=64,
+        BN=min(64, max(16, triton.next_power_of_2(n_neurons))), num_warps=4,
+    )  # fmt: skip
+    return const
 
 
 def log_likelihood(
@@ -116,9 +125,19 @@ def log_likelihood(
 
     Notes
     -----
-    Forward memory beyond the inputs is the result. The backward holds the derivative by eta
-    for a block of time (256 MiB at most) and leaves the product with the features to cuBLAS.
+    Narrow models never store the predictor: forward memory beyond the inputs is the result, and
+    the backward holds the derivative by eta for a block of time (256 MiB at most). Wide ones
+    (`wide`) keep the slope by eta for the backward, up to 4 GiB; where it is larger it is made
+    again, block by block.
     """
     form = {"gaussian": "identity", "bernoulli": "bernoulli"}.get(family, link)
     std = bias.new_ones(1) if noise_std is None else noise_std.expand(bias.shape[1]).contiguous()
-    return _LogLikelihood.apply(features, weight, bias, counts, mask, std, form, family)
+    x, w, b, y = (t.contiguous() for t in (features, weight, bias, counts))
+    observed = None if mask is None else mask.contiguous().view(torch.uint8)
+    const = constant(y, observed, std, family)
+    exact = torch.get_float32_matmul_precision() == "highest"
+    if wide.serves(w.shape[2], w.shape[0] * w.shape[1]):
+        shape = {"LINK": form, "FAST": FAST}
+        return wide.log_likelihood(x, w, b, y, observed, std, const, shape, exact)
+    precision = "tf32x3" if exact else "tf32"
+    return _LogLikelihood.apply(x, w, b, y, observed, std, const, form, precision)
