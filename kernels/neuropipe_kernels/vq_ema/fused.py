@@ -12,13 +12,13 @@ from neuropipe_kernels.vq_ema import tile_kernels as kernels
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 MOST_CODES = 8192
 MOST_DIMENSIONS = 128
-# Up to here tokens are not screened, and summed by one-hot products.
+# Up to here tokens are not screened, and summed as whole numbers.
 FEW = 2**13
 # Programs that fill the device.
 TARGET = 1024
+FEW_TARGET = 512  # of those that search a part of the codes each
 SCREEN_TILE = {"BM": 64, "BK": 64, "num_warps": 4, "num_stages": 3}
-EXACT_TILE = {"BM": 16, "BK": 64, "num_warps": 4}
-ONEHOT_TILE = {"BM": 64, "BK": 16, "num_warps": 4}
+EXACT_TILE = {"BM": 16, "BK": 64, "num_warps": 2, "num_stages": 3}
 
 
 def serves(x: torch.Tensor, code: torch.Tensor) -> bool:
@@ -50,8 +50,14 @@ def nearest(x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
     index = torch.empty(n, dtype=torch.int64, device=x.device)
     own = {"D": dim, "BD": width(dim)}
     if n <= FEW:
-        kernels.exact_kernel[(triton.cdiv(n, EXACT_TILE["BM"]),)](
-            x, code, index, index, index, n, n_codes, LISTED=False, **own, **EXACT_TILE
+        rows = triton.cdiv(n, EXACT_TILE["BM"])
+        split = max(1, min(triton.cdiv(n_codes, EXACT_TILE["BK"]), FEW_TARGET // max(rows, 1)))
+        found, score = index.new_empty(split, n), x.new_empty(split, n, dtype=torch.float64)
+        kernels.exact_kernel[(rows, split)](
+            x, code, found, index, index, score, n, n_codes, LISTED=False, **own, **EXACT_TILE
+        )
+        kernels.best_kernel[(triton.cdiv(n, 128),)](
+            found, score, index, n, S=split, BM=128, num_warps=4
         )
         return index
     left = torch.empty(n, dtype=torch.int32, device=x.device)
@@ -63,8 +69,8 @@ def nearest(x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         LOW=low, EMULATE=INTERPRETED, **own, **SCREEN_TILE,
     )  # fmt: skip
     blocks = min(TARGET, triton.cdiv(n, EXACT_TILE["BM"]))
-    kernels.exact_kernel[(blocks,)](
-        x, code, index, left, n_left, n, n_codes, LISTED=True, **own, **EXACT_TILE
+    kernels.exact_kernel[(blocks, 1)](
+        x, code, index, left, n_left, index, n, n_codes, LISTED=True, **own, **EXACT_TILE
     )
     return index
 
@@ -83,22 +89,24 @@ def gather(
         )
         return count, total
     if n <= FEW:
-        blocks = triton.cdiv(n_codes, ONEHOT_TILE["BK"])
-        split = max(1, min(triton.cdiv(n, ONEHOT_TILE["BM"]), 256 // blocks))
-        count, total = x.new_empty(split, n_codes), x.new_empty(split, n_codes, dim)
-        kernels.onehot_kernel[(blocks, split)](
-            x, index, count, total, n, n_codes, **own, **ONEHOT_TILE
+        sums = torch.zeros(n_codes * (dim + 1), dtype=torch.int64, device=x.device)
+        kernels.tally_kernel[(triton.cdiv(n, 16),)](
+            x, index, sums[n_codes * dim :], sums, n, BM=16, num_warps=4, **own
         )
-    else:
-        # short keys are sorted in fewer passes
-        ordered, order = index.to(torch.int16).sort(stable=True)
-        bounds = torch.arange(n_codes + 1, dtype=torch.int16, device=x.device)
-        edge = torch.searchsorted(ordered, bounds)
-        split = max(1, min(16, 4 * TARGET // n_codes))
-        count, total = x.new_empty(split, n_codes), x.new_empty(split, n_codes, dim)
-        kernels.segment_kernel[(n_codes, split)](
-            x, order, edge, count, total, n, n_codes, BM=32, num_warps=4, **own
+        count, total = x.new_empty(n_codes), x.new_empty(n_codes, dim)
+        kernels.read_kernel[(triton.cdiv(n_codes, 16),)](
+            sums, total, count, n_codes, BK=16, num_warps=4, **own
         )
+        return count, total
+    # short keys are sorted in fewer passes
+    ordered, order = index.to(torch.int16).sort(stable=True)
+    bounds = torch.arange(n_codes + 1, dtype=torch.int16, device=x.device)
+    edge = torch.searchsorted(ordered, bounds)
+    split = max(1, min(16, 4 * TARGET // n_codes))
+    count, total = x.new_empty(split, n_codes), x.new_empty(split, n_codes, dim)
+    kernels.segment_kernel[(n_codes, split)](
+        x, order, edge, count, total, n, n_codes, BM=32, num_warps=4, **own
+    )
     return (count[0], total[0]) if split == 1 else (count.sum(0), total.sum(0))
 
 

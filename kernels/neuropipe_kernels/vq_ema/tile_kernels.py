@@ -12,6 +12,7 @@ import triton.language as tl
 
 SHORT = tl.constexpr(1e-12)
 NONE = tl.constexpr(-4.0)  # below every cosine
+WHOLE = tl.constexpr(1099511627776.0)  # 2^40: room for 2^23 tokens, steps far below float32's
 
 
 @triton.jit
@@ -30,14 +31,17 @@ def _code_of(b_s, LOW: tl.constexpr, K):
 
 @triton.jit
 def _better(b_x, p_c, b_k1, b_k2, m_second, o_d, m_d, D: tl.constexpr):
-    """Of two codes of each token the one of larger product in float64; of equal ones the lower."""
+    """Of two codes of each token the one of larger product in float64; of equal ones the lower.
+
+    Returns the code and its product.
+    """
     b_c1 = tl.load(p_c + b_k1[:, None] * D + o_d[None, :], mask=m_d[None, :], other=0.0)
     b_c2 = tl.load(p_c + b_k2[:, None] * D + o_d[None, :], mask=m_d[None, :], other=0.0)
     b_wide = b_x.to(tl.float64)
     b_s1 = tl.sum(b_wide * b_c1.to(tl.float64), 1)
     b_s2 = tl.sum(b_wide * b_c2.to(tl.float64), 1)
-    m_swap = (b_s2 > b_s1) | ((b_s2 == b_s1) & (b_k2 < b_k1))
-    return tl.where(m_swap & m_second, b_k2, b_k1)
+    m_swap = m_second & ((b_s2 > b_s1) | ((b_s2 == b_s1) & (b_k2 < b_k1)))
+    return tl.where(m_swap, b_k2, b_k1), tl.where(m_swap, b_s2, b_s1)
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -86,7 +90,7 @@ def screen_kernel(
     b_third = tl.max(tl.where(b_1 == b_second[:, None], b_2, b_1), 1)
     b_k1 = _code_of(b_first, LOW, K)
     b_k2 = _code_of(b_second, LOW, K)
-    b_k = _better(b_x, p_c, b_k1, b_k2, b_second > NONE, o_d, m_d, D)
+    b_k, _ = _better(b_x, p_c, b_k1, b_k2, b_second > NONE, o_d, m_d, D)
     tl.store(p_index + o_m, b_k.to(tl.int64), mask=m_m)
     # a row that is not finite meets no comparison and is searched again, harmlessly
     m_left = m_m & ((b_first - b_third < margin) | (b_first == NONE))
@@ -97,16 +101,19 @@ def screen_kernel(
 
 @triton.jit(do_not_specialize=["M"])
 def exact_kernel(
-    p_x, p_c, p_index, p_left, p_n_left, M, K, D: tl.constexpr, LISTED: tl.constexpr,
+    p_x, p_c, p_index, p_left, p_n_left, p_score, M, K, D: tl.constexpr, LISTED: tl.constexpr,
     BM: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Find the nearest code from scores of float32 accuracy, BM tokens at a time.
+    """Find the nearest code of every S-th block by scores of float32 accuracy, BM tokens a time.
 
-    Pointers as in ``screen_kernel``; tokens are all of them or, when LISTED, those in p_left.
+    Pointers as in ``screen_kernel``. When LISTED the tokens are those in p_left and S is 1; else
+    they are all of them, p_index: (S, M), and p_score: (S, M) float64 written, the product of the
+    unscaled token and the code that was found.
     """
     n = M
     if LISTED:
         n = tl.load(p_n_left)
+    i_s = tl.program_id(1)
     o_d = tl.arange(0, BD)
     m_d = o_d < D
     block = tl.program_id(0) * BM
@@ -124,8 +131,7 @@ def exact_kernel(
         b_2 = tl.full((BM, BK), NONE, tl.float32)
         b_c1 = tl.zeros((BM, BK), tl.int32)
         b_c2 = tl.zeros((BM, BK), tl.int32)
-        k = 0
-        while k < K:
+        for k in tl.range(i_s * BK, K, BK * tl.num_programs(1)):
             o_k = k + tl.arange(0, BK)
             m_k = o_k < K
             b_c = tl.load(
@@ -137,7 +143,6 @@ def exact_kernel(
             b_c2 = tl.where(m_1, b_c1, tl.where(m_2, o_k[None, :], b_c2))
             b_1 = tl.where(m_1, b_s, b_1)
             b_c1 = tl.where(m_1, o_k[None, :], b_c1)
-            k += BK
         b_first = tl.max(b_1, 1)
         b_k1 = tl.min(tl.where(b_1 == b_first[:, None], b_c1, K - 1), 1)
         m_own = (b_1 == b_first[:, None]) & (b_c1 == b_k1[:, None])
@@ -145,43 +150,71 @@ def exact_kernel(
         b_c1 = tl.where(m_own, b_c2, b_c1)
         b_second = tl.max(b_1, 1)
         b_k2 = tl.min(tl.where(b_1 == b_second[:, None], b_c1, K - 1), 1)
-        b_k = _better(b_x, p_c, b_k1, b_k2, b_second > NONE, o_d, m_d, D)
-        tl.store(p_index + o_m, b_k.to(tl.int64), mask=m_m)
+        b_k, b_score = _better(b_x, p_c, b_k1, b_k2, b_second > NONE, o_d, m_d, D)
+        o_out = o_m + i_s.to(tl.int64) * M
+        tl.store(p_index + o_out, b_k.to(tl.int64), mask=m_m)
+        if not LISTED:
+            tl.store(p_score + o_out, b_score, mask=m_m)
         block += tl.num_programs(0) * BM
 
 
 @triton.jit(do_not_specialize=["M"])
-def onehot_kernel(
-    p_x, p_index, p_count, p_total, M, K, D: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr,
-    BD: tl.constexpr,
-):  # fmt: skip
-    """Sum the tokens of BK codes, over every S-th block of tokens.
+def best_kernel(p_found, p_score, p_index, M, S: tl.constexpr, BM: tl.constexpr):
+    """Of each token's codes the one of the largest score; of equal ones the lowest.
 
-    p_x: (M, D); p_index: (M,) int64; p_count: (S, K) and p_total: (S, K, D) written.
+    p_found: (S, M) int64; p_score: (S, M) float64; p_index: (M,) int64 written.
     """
-    i_s = tl.program_id(1)
+    o_m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
+    m = o_m < M
+    b_k = tl.load(p_found + o_m, mask=m, other=0)
+    b_s = tl.load(p_score + o_m, mask=m, other=0.0)
+    for s in tl.static_range(1, S):
+        b_k2 = tl.load(p_found + s * M + o_m, mask=m, other=0)
+        b_s2 = tl.load(p_score + s * M + o_m, mask=m, other=0.0)
+        m_swap = (b_s2 > b_s) | ((b_s2 == b_s) & (b_k2 < b_k))
+        b_k = tl.where(m_swap, b_k2, b_k)
+        b_s = tl.where(m_swap, b_s2, b_s)
+    tl.store(p_index + o_m, b_k, mask=m)
+
+
+@triton.jit(do_not_specialize=["M"])
+def tally_kernel(
+    p_x, p_index, p_count, p_total, M, D: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr
+):
+    """Add BM tokens to their codes as whole numbers, so that the order does not matter.
+
+    p_x: (M, D); p_index: (M,) int64; p_count: (K,) int64 and p_total: (K, D) int64, in steps of
+    1 / WHOLE, added to.
+    """
+    o_m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
+    o_d = tl.arange(0, BD)
+    m_m, m_d = o_m < M, o_d < D
+    m = m_m[:, None] & m_d[None, :]
+    b_k = tl.load(p_index + o_m, mask=m_m, other=0)
+    b_x = _unit(tl.load(p_x + o_m[:, None] * D + o_d[None, :], mask=m, other=0.0))
+    b_q = (b_x.to(tl.float64) * WHOLE).to(tl.int64)
+    tl.atomic_add(p_count + b_k, tl.full((BM,), 1, tl.int64), mask=m_m, sem="relaxed")
+    tl.atomic_add(p_total + b_k[:, None] * D + o_d[None, :], b_q, mask=m, sem="relaxed")
+
+
+@triton.jit
+def read_kernel(
+    p_sum, p_total, p_count, K, D: tl.constexpr, BK: tl.constexpr, BD: tl.constexpr
+):  # fmt: skip
+    """Turn the sums of BK codes into numbers.
+
+    p_sum: (K * D + K,) int64, totals in steps of 1 / WHOLE, then counts; p_total: (K, D) and
+    p_count: (K,) written.
+    """
     o_k = tl.program_id(0) * BK + tl.arange(0, BK)
     o_d = tl.arange(0, BD)
-    m_k, m_d = o_k < K, o_d < D
-    b_n = tl.zeros((BK,), tl.float32)
-    b_t = tl.zeros((BK, BD), tl.float32)
-    m = i_s * BM
-    while m < M:
-        o_m = m + tl.arange(0, BM)
-        m_m = o_m < M
-        b_k = tl.load(p_index + o_m, mask=m_m, other=-1).to(tl.int32)
-        b_x = tl.load(
-            p_x + o_m.to(tl.int64)[:, None] * D + o_d[None, :],
-            mask=m_m[:, None] & m_d[None, :],
-            other=0.0,
-        )
-        b_hot = (o_k[:, None] == b_k[None, :]).to(tl.float32)
-        b_n += tl.sum(b_hot, 1)
-        b_t += tl.dot(b_hot, _unit(b_x), input_precision="tf32x3")
-        m += tl.num_programs(1) * BM
-    o = (i_s * K + o_k).to(tl.int64)
-    tl.store(p_count + o, b_n, mask=m_k)
-    tl.store(p_total + o[:, None] * D + o_d[None, :], b_t, mask=m_k[:, None] & m_d[None, :])
+    m_k = o_k < K
+    m = m_k[:, None] & (o_d < D)[None, :]
+    o = o_k[:, None] * D + o_d[None, :]
+    b_t = tl.load(p_sum + o, mask=m, other=0).to(tl.float64) * (1 / WHOLE)
+    tl.store(p_total + o, b_t.to(tl.float32), mask=m)
+    b_n = tl.load(p_sum + K * D + o_k, mask=m_k, other=0)
+    tl.store(p_count + o_k, b_n.to(tl.float32), mask=m_k)
 
 
 @triton.jit(do_not_specialize=["M"])
