@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from neuropipe_kernels import ntf_sweep, ntf_update
+from neuropipe_kernels import ntf_padded, ntf_sweep, ntf_update
 from neuropipe_kernels.ntf_sweep import reference
 from scipy.optimize import nnls
 
@@ -56,10 +57,69 @@ def test_codes_and_bfloat16_cost_what_their_rounding_costs() -> None:
     for over, size in (("pair", x.shape[1]), ("row", x.shape[0])):
         factor = drawn(size, 4).abs().float()
         want = ntf_sweep(x, factor, over=over)
-        coded = ntf_sweep((x / scale).round().byte(), factor, over=over, scale=scale)
+        codes = ((x / scale).round() - 128).to(torch.int8)
+        coded = ntf_sweep(codes, factor, over=over, scale=scale)
         assert float((coded - want).norm() / want.norm()) < 1e-3
         short = ntf_sweep(x.bfloat16(), factor, over=over)
         assert float((short - want).norm() / want.norm()) < 5e-4
+
+
+def coded(*shape: int) -> torch.Tensor:
+    """Draw codes of all sizes."""
+    g = torch.Generator().manual_seed(0)
+    return torch.randint(-128, 128, shape, generator=g, dtype=torch.int8).to(DEVICE)
+
+
+def both_forms(data: torch.Tensor, factor: torch.Tensor, over: str) -> list[torch.Tensor]:
+    """Contract codes by the fused form, and by the reference in float64."""
+    return [
+        ntf_sweep(data, f, over=over, scale=0.1, backend=b)
+        for f, b in ((factor, "fused"), (factor.double(), "reference"))
+    ]
+
+
+@interpreted
+def test_columns_of_zeros_and_of_either_sign_meet_codes() -> None:
+    factor = drawn(300, 4).float().to(DEVICE)
+    factor[:, 1] = 0
+    factor[:, 2] *= 1e-30
+    got, want = both_forms(coded(40, 300), factor, "pair")
+    assert torch.equal(got[:, 1], torch.zeros_like(got[:, 1]))
+    gap = (got.double() - want)[:, ::2].norm(dim=0)
+    assert bool((gap <= 2e-4 * want[:, ::2].norm(dim=0)).all())
+
+
+@interpreted
+@pytest.mark.parametrize("part", [slice(0, 90), slice(3, 100), slice(90, 128)])
+def test_codes_beside_those_of_a_slice_stay_out(part: slice) -> None:
+    data = coded(20, 128)[2:, part]
+    factor = drawn(data.shape[1], 3).abs().float().to(DEVICE)
+    for view, over in ((data, "pair"), (data.T, "row")):
+        got, want = both_forms(view, factor, over)
+        assert float((got - want).norm() / want.norm()) < 2e-5
+
+
+@interpreted
+def test_codes_out_of_line_take_the_reference() -> None:
+    data, factor = coded(30, 50), drawn(30, 3).abs().float().to(DEVICE)
+    got, want = (ntf_sweep(data, factor, over="row", backend=b) for b in ("fused", "reference"))
+    assert torch.equal(got, want)
+    turned = ntf_sweep(ntf_padded(data.T).T, factor, over="row", backend="fused")
+    torch.testing.assert_close(turned, want, rtol=2e-5, atol=0)
+
+
+@interpreted
+@pytest.mark.parametrize("code", [-128, 127])
+def test_the_longest_sum_of_codes_is_exact(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = import_module("neuropipe_kernels.ntf_sweep.fused")
+    monkeypatch.setattr(fused, "CODES_TARGET", 1)
+    n = 2**17 + 5
+    factor = torch.full((n, 2), 128.0, device=DEVICE)  # its low digit is -128
+    factor[:, 1] = -32512
+    factor[0] = 32512
+    data = torch.full((1, n), code, dtype=torch.int8, device=DEVICE)
+    got, want = both_forms(data, factor, "pair")
+    torch.testing.assert_close(got.double(), want, rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -114,7 +174,8 @@ def test_fused_sum_is_the_same_bits_again(form: str) -> None:
         ({"over": "time"}, "expected over pair or row"),
         ({"form": "corr"}, "form one of stored, prod"),
         ({"data": torch.zeros(4)}, r"of shape \(row, unit\)"),
-        ({"data": torch.zeros(4, 3, dtype=torch.uint8)}, "expected float32 or float64"),
+        ({"data": torch.zeros(4, 3, dtype=torch.int8)}, "expected float32 or float64"),
+        ({"data": torch.zeros(4, 3, dtype=torch.uint8), "form": "stored"}, "or bfloat16 or int8"),
         ({"factor": torch.zeros(4, 2)}, r"expected float32 or float64 of shape \(3, column\)"),
         ({"data": torch.zeros(4, 3).double()}, "convert one"),
         ({"factor": torch.zeros(3, 2, requires_grad=True)}, "factor requires a gradient"),

@@ -1,10 +1,12 @@
 """The factorisation behind the NTF connectome: a naive sweep, tensorly, missing entries."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from neuropipe_kernels import ntf_padded
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
@@ -222,8 +224,29 @@ def test_derivative_is_of_the_scaled_trace_and_codes_are_near():
     np.testing.assert_allclose(derivative(trace, ends, 2.0), want)
     x = derivatives_of(6)
     codes = x.stored("codes")
-    assert codes.data.dtype == torch.uint8
+    assert codes.data.dtype == torch.int8
     assert codes.total == pytest.approx(x.total, rel=0.01)
+    start = random_start(x, 3, 2, np.random.default_rng(0))
+    row = x.rows(start.time, start.animal)
+    for got, want in (
+        (codes.over_pairs(start.pair), x.over_pairs(start.pair)),
+        (codes.over_rows(row), x.over_rows(row)),
+    ):
+        assert float((got - want).norm() / want.norm()) < 5e-3
+
+
+def test_sums_over_rows_read_the_turned_codes_of_the_same_rows():
+    codes = derivatives_of(6, missing=True).stored("codes")
+    both = replace(codes, turned=ntf_padded(codes.data.T).T)
+    keep = torch.as_tensor(np.random.default_rng(1).random(len(codes.time)) < 0.6)
+    row = torch.rand(2, int(keep.sum()), 3, generator=torch.Generator().manual_seed(0))
+    part = both.only(keep)
+    assert torch.equal(part.turned, codes.data[keep])
+    assert part.turned.stride(0) == 1
+    assert part.data.stride() == codes.data.stride()
+    torch.testing.assert_close(part.over_rows(row), codes.only(keep).over_rows(row))
+    other = replace(part, turned=torch.full_like(part.turned, -128))
+    assert not other.over_rows(row).any()
 
 
 def test_restarts_stop_on_their_own_and_a_fit_goes_on_where_it_stopped():

@@ -10,7 +10,7 @@ from neuropipe_kernels.ntf_sweep.reference import contract, padded, update
 ntf_padded = padded
 
 REAL = (torch.float32, torch.float64)
-STORED = (*REAL, torch.bfloat16, torch.uint8)
+STORED = (*REAL, torch.bfloat16, torch.int8)
 FORMS = ("stored", "prod", "geo", "min", "minpos")
 OVER = ("pair", "row")
 RULES = ("hals", "mu")
@@ -33,9 +33,11 @@ def ntf_sweep(
     Parameters
     ----------
     data : (row, pair) or (row, unit)
-        ``stored``: the affinities, float32, float64, bfloat16, or uint8 codes of which one step
-        is ``scale``. Other forms: the derivative d of each unit's trace, float32 or float64,
-        finite; zero where a unit or a time is missing, which makes all its affinities zero.
+        ``stored``: the affinities, float32, float64, bfloat16, or codes from 0 to 255, of which
+        one step is ``scale``, as int8 with 128 subtracted: an affinity is ``scale`` times (entry
+        + 128), and zero is -128. Other forms: the derivative d of each unit's trace, float32 or
+        float64, finite; zero where a unit or a time is missing, which makes all its affinities
+        zero.
     factor : (pair, column) or (row, column)
         ``over='pair'`` or ``over='row'``; float32 or float64. Columns may stack components of
         several restarts.
@@ -66,9 +68,14 @@ def ntf_sweep(
     CUDA: affinities are made inside the tile of a matrix product with float32 accumulators;
     sums over programs are taken in a fixed order, so a call gives the same bits again. There,
     as for glm_ll, ``torch.get_float32_matmul_precision()`` ``highest`` keeps float32 accuracy,
-    anything else is one tf32 product; bfloat16 and codes are multiplied with the factor as a sum
-    of two bfloat16, errors about 5e-6. Stored rows load fastest where they begin at multiples of
-    16 entries (`ntf_padded`). Float64 takes the reference. There is no gradient.
+    anything else is one tf32 product; bfloat16 is multiplied with the factor as a sum of two
+    bfloat16, errors about 5e-6. Stored rows load fastest where they begin at whole vectors of
+    memory (`ntf_padded`). Float64 takes the reference. There is no gradient.
+
+    Codes on CUDA are multiplied as whole numbers, with the factor rounded to 1/32,512 of the
+    largest size in its column; the sum itself is exact. The summed axis must be contiguous: over
+    rows codes come in memory of pairs, ``ntf_padded(data.T).T``, so whoever needs both sides keeps
+    them twice. Otherwise the reference decodes them, block by block, which is slow.
 
     Source: matricised product of Bader & Kolda (2007) with the dimension tree of Phan et al.
     (2013), over the affinities of Dyballa et al. (ICLR 2024).
@@ -80,7 +87,7 @@ def ntf_sweep(
             from neuropipe_kernels.ntf_sweep.fused import contract as fused
             from neuropipe_kernels.ntf_sweep.fused import serves
 
-            run = fused if serves(data, factor) else run
+            run = fused if serves(data, factor, over) else run
         return run(data, factor, over, form, scale)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from neuropipe_kernels.ntf_sweep.reference import padded
+from neuropipe_kernels.ntf_sweep.reference import OFFSET, padded
 
 GRADIENTS = ()
 
@@ -25,7 +25,8 @@ class Case(NamedTuple):
     missing : bool
         Whether a third of the units and a fifth of the rows are missing.
     aligned : bool
-        Whether rows of stored affinities begin at whole vectors of memory.
+        Whether rows of stored affinities begin at whole vectors of memory; of codes that are
+        summed over rows, the turned rows.
     tolerance : float
         Relative error allowed to the fused form.
     """
@@ -48,6 +49,11 @@ def both(name: str, *sizes: int, **more: Any) -> tuple[Case, Case]:
     return first, first._replace(over="row")
 
 
+def codes(name: str, *sizes: int, **more: Any) -> tuple[Case, Case]:
+    """Return `both` of affinities stored as codes."""
+    return both(name, *sizes, form="stored", dtype=torch.int8, tolerance=2e-5, **more)
+
+
 CASES = (
     *both("two units, one row", 1, 2, 1),
     *both("geo", 70, 19, 5),
@@ -57,9 +63,12 @@ CASES = (
     *both("several column tiles", 40, 9, 70),
     *both("stored", 67, 19, 5, form="stored"),
     *both("stored bfloat16", 67, 19, 5, form="stored", dtype=torch.bfloat16, tolerance=2e-5),
-    *both(
-        "stored codes", 150, 24, 5, form="stored", dtype=torch.uint8, missing=True, tolerance=2e-5
-    ),
+    *codes("codes, missing", 150, 24, 5, missing=True),
+    *codes("codes, one column", 35, 14, 1, aligned=True),
+    *codes("codes, 33 columns", 70, 19, 33, aligned=True, missing=True),
+    *codes("codes, several column tiles", 40, 9, 70, aligned=True),
+    codes("codes, several parts of several blocks", 3, 150, 5, aligned=True)[0],
+    codes("codes, several parts of several blocks", 9001, 3, 5)[1],
     *both("stored, aligned", 35, 14, 3, form="stored", aligned=True),
     *both("float64", 20, 7, 3, dtype=torch.float64, tolerance=1e-12),
 )
@@ -67,7 +76,7 @@ PAPER = 960 * 21, 189, 16
 BENCH = (
     *both("stored", *PAPER, form="stored", aligned=True),
     *both("bfloat16", *PAPER, form="stored", aligned=True, dtype=torch.bfloat16, tolerance=2e-5),
-    *both("codes", *PAPER, form="stored", aligned=True, dtype=torch.uint8, tolerance=2e-5),
+    *codes("codes", *PAPER, aligned=True),
     *both("geo", *PAPER),
     *both("min", *PAPER, form="min"),
     *both("thousand units", 2000 * 5, 1000, 16),
@@ -90,10 +99,14 @@ def make(case: Case, device: str | torch.device = "cpu", seed: int = 0) -> dict[
         i, j = torch.triu_indices(case.n_units, case.n_units, 1, device=device)
         d = d.sign() * d.abs().sqrt()
         d = (d[:, i] * d[:, j]).clamp_(min=0)
-        if case.dtype == torch.uint8:
+        if case.dtype == torch.int8:
             scale = 1 / 50
-            d = (d / scale).round_().clamp_(max=255)
-        d = padded(d.to(case.dtype)) if case.aligned else d.to(case.dtype)
+            d = (d / scale).round_().clamp_(max=255).sub_(OFFSET)
+        # codes lie in line along what is summed
+        turn = case.dtype == torch.int8 and case.over == "row"
+        d = (d.T if turn else d).to(case.dtype)
+        d = padded(d) if case.aligned else d.contiguous()
+        d = d.T if turn else d
     size = n_pairs if case.over == "pair" else case.n_rows
     factor = torch.rand(size, case.n_columns, **kind)
     return {"data": d, "factor": factor, "over": case.over, "form": case.form, "scale": scale}

@@ -7,20 +7,25 @@ import os
 import torch
 import triton
 
+from neuropipe_kernels.ntf_sweep import code_kernels
 from neuropipe_kernels.ntf_sweep import tile_kernels as kernels
 from neuropipe_kernels.ntf_sweep.reference import padded, signed_root
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
-# Programs that fill the device.
-TARGET = 4096
+# Programs that fill the device; those over codes each keep more loads in flight.
+TARGET, CODES_TARGET = 4096, 158
+# Terms of a sum of products of bytes whose result fits 32 bits.
+MOST_TERMS = 2**16
 # Units i that share one loaded tile of units j; made_over_rows is written out for them.
 UNITS = 4
 MOST_COLUMNS = 64
 
 
-def serves(data: torch.Tensor, factor: torch.Tensor) -> bool:
-    """Say whether the kernels cover a call: float32 factors, data not float64."""
-    return factor.dtype == torch.float32 and data.dtype != torch.float64
+def serves(data: torch.Tensor, factor: torch.Tensor, over: str) -> bool:
+    """Say whether the kernels cover a call: float32 factors, data not float64, codes in line."""
+    if factor.dtype != torch.float32 or data.dtype == torch.float64:
+        return False
+    return data.dtype != torch.int8 or data.stride(1 if over == "pair" else 0) == 1
 
 
 def planes(factor: torch.Tensor) -> torch.Tensor:
@@ -33,15 +38,23 @@ def planes(factor: torch.Tensor) -> torch.Tensor:
     return out.float() if INTERPRETED else out
 
 
-def tile(n_columns: int, form: str, over: str, short: bool = False) -> dict[str, int]:
-    """Choose the tile of one program and its warps; `short` is 8-bit data."""
+def tile(n_columns: int, form: str, over: str) -> dict[str, int]:
+    """Choose the tile of one program and its warps."""
     columns = min(MOST_COLUMNS, max(16, triton.next_power_of_2(n_columns)))
     if form == "stored":
-        wide = 128 if short == (over == "pair") else 64
+        wide = 64 if over == "pair" else 128
         return {"BL": 64, "BP": wide, "BR": columns, "num_warps": 4, "num_stages": 3}
     rows = 128 if over == "pair" else 64
     units = 32 if over == "pair" else 64
     return {"BL": rows, "BJ": units, "BR": columns, "num_warps": 4, "num_stages": 1}
+
+
+def codes_tile(n_columns: int) -> dict[str, int]:
+    """Choose the tile of one program over codes and its warps."""
+    columns = min(MOST_COLUMNS, max(8, triton.next_power_of_2(n_columns)))
+    # 64 columns, two digits each: four warps would spill
+    warps, stages = (8, 3) if columns > 32 else (4, 4)
+    return {"BM": 128, "BK": 128, "BR": columns, "num_warps": warps, "num_stages": stages}
 
 
 def contract(
@@ -53,12 +66,14 @@ def contract(
     -----
     Each output is summed by one program, or by several whose parts are added in a fixed order.
     """
+    if data.dtype == torch.int8:
+        return _contract_codes(data if over == "pair" else data.T, factor, scale)
     if form == "stored" and over == "row" and data.dtype == torch.float32:
         # nothing to decode, and cuBLAS reads the turned matrix as fast
         return (data.T @ factor).mul_(scale)
     n_rows, width = data.shape
     n_columns = factor.shape[1]
-    meta = tile(n_columns, form, over, data.dtype == torch.uint8)
+    meta = tile(n_columns, form, over)
     highest = torch.get_float32_matmul_precision() == "highest"
     meta["PRECISION"] = "tf32x3" if highest else "tf32"
     wide = triton.cdiv(n_columns, meta["BR"])
@@ -101,6 +116,37 @@ def contract(
             )
     done = out[0] if len(out) == 1 else out.sum(0)
     return done.mul_(scale) if scale != 1.0 else done
+
+
+def _contract_codes(x: torch.Tensor, factor: torch.Tensor, scale: float) -> torch.Tensor:
+    """Sum codes x (output, summed), contiguous along what is summed, times a factor."""
+    n_out, n = x.shape
+    n_columns = factor.shape[1]
+    meta = codes_tile(n_columns)
+    wide, depth = triton.cdiv(n_columns, meta["BR"]), triton.cdiv(n, meta["BK"])
+    factor = factor.contiguous()
+    peak = torch.linalg.vector_norm(factor, torch.inf, dim=0)
+    place = {"device": x.device}
+    q = torch.empty(wide * meta["BR"], 2, depth * meta["BK"], dtype=torch.int8, **place)
+    sums = torch.empty(depth, wide * meta["BR"], dtype=torch.int32, **place)
+    code_kernels.digits[(depth, wide)](
+        factor, peak, q, sums, n, q.shape[2], R=n_columns, BK=meta["BK"], BR=meta["BR"]
+    )
+    programs = triton.cdiv(n_out, meta["BM"]) * wide
+    size = part_size(programs, depth, meta["BK"])
+    out = torch.empty(triton.cdiv(depth, size), n_out, n_columns, **place)
+    readable = x.stride(0) if _rows_readable(x) else n
+    code_kernels.codes_over_line[(programs, len(out))](
+        x, q, sums, peak, out, n_out, n, q.shape[2], x.stride(0), readable, size, scale,
+        R=n_columns, **meta,
+    )  # fmt: skip
+    return out[0] if len(out) == 1 else out.sum(0)
+
+
+def part_size(programs: int, depth: int, block: int) -> int:
+    """Return how many of `depth` blocks are one part of a sum of codes."""
+    parts = max(1, min(depth, 64, CODES_TARGET // programs))
+    return min(triton.cdiv(depth, parts), MOST_TERMS // block)
 
 
 def _rows_readable(data: torch.Tensor) -> bool:

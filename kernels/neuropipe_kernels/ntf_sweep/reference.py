@@ -6,8 +6,10 @@ import torch
 
 # Entries that are made at once: few enough to stay in a core's cache.
 BLOCK = 2**17
-# Entries that rows are padded to multiples of.
-VECTOR = 16
+# Entries that rows are padded to multiples of; of codes, so that they begin at whole lines.
+VECTOR, LINE = 16, 128
+# What is taken from a code, 0 to 255, to store it as int8.
+OFFSET = 128
 # Rows of a factor that are updated at once.
 ROWS = 2**15
 
@@ -15,8 +17,13 @@ ROWS = 2**15
 def padded(x: torch.Tensor) -> torch.Tensor:
     """Return a copy of x (n, m) whose rows begin at whole vectors of memory, zeros between."""
     n, m = x.shape
-    out = x.new_zeros(n, -(-m // VECTOR) * VECTOR)[:, :m]
-    return out.copy_(x)
+    return x.new_zeros(n, row_length(m, x.dtype))[:, :m].copy_(x)
+
+
+def row_length(n: int, dtype: torch.dtype) -> int:
+    """Return the number of entries from one row of n to the next in `padded` memory."""
+    step = LINE if dtype == torch.int8 else VECTOR
+    return -(-n // step) * step
 
 
 def signed_root(d: torch.Tensor) -> torch.Tensor:
@@ -58,6 +65,8 @@ def _stored(data: torch.Tensor, factor: torch.Tensor, over: str) -> torch.Tensor
     for start in range(0, n_rows, step):
         rows = slice(start, start + step)
         block = data[rows].to(factor.dtype)
+        if data.dtype == torch.int8:
+            block += OFFSET
         if over == "pair":
             out[rows] = block @ factor
         else:

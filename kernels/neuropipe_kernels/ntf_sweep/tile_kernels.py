@@ -32,9 +32,9 @@ def stored_over_pairs(
 ):  # fmt: skip
     """Sum over every S-th block of pairs.
 
-    p_x: (L, P) float32, or when SHORT bfloat16 or uint8, rows `stride` apart and readable to
-    their end, so that a stride of whole vectors is loaded as such; p_c: (P, R), when SHORT
-    (2, P, R), the factor as a sum of two bfloat16; p_y: (S, L, R) written.
+    p_x: (L, P) float32, or when SHORT bfloat16, rows `stride` apart and readable to their end, so
+    that a stride of whole vectors is loaded as such; p_c: (P, R), when SHORT (2, P, R), the factor
+    as a sum of two bfloat16; p_y: (S, L, R) written.
     """
     i_s = tl.program_id(1)
     o_l = tl.program_id(0) * BL + tl.arange(0, BL)
@@ -49,7 +49,7 @@ def stored_over_pairs(
         b_x = tl.where(m_p[None, :], b_x, tl.zeros_like(b_x))
         p_ct = p_c + o_p.to(tl.int64)[:, None] * R + o_r[None, :]
         b_c = tl.load(p_ct, mask=m_p[:, None] & m_r[None, :], other=0.0)
-        # codes of 8 bits are exact in bfloat16
+        # of another type only in the interpreter, which gets the planes as float32
         b_y = tl.dot(b_x.to(b_c.dtype), b_c, b_y, input_precision=PRECISION)
         if SHORT:
             b_c = tl.load(p_ct + P.to(tl.int64) * R, mask=m_p[:, None] & m_r[None, :], other=0.0)

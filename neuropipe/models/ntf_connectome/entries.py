@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from neuropipe_kernels import ntf_sweep
+from neuropipe_kernels import ntf_padded, ntf_sweep
+from neuropipe_kernels.ntf_sweep.reference import OFFSET, row_length
 
 from neuropipe.models.ntf_connectome.affinity import all_pairs, energy
 from neuropipe.training.processes import count, reduce_max, reduce_sum, share
@@ -32,7 +33,8 @@ class Entries:
     Attributes
     ----------
     data : (row, unit) or (row, pair)
-        Derivatives, or stored affinities; zero where missing. Rows are ordered by animal.
+        Derivatives, or stored affinities; zero where missing. Rows are ordered by animal. 8-bit
+        codes are int8, 128 subtracted.
     form : str
         Of the affinity, or ``stored``.
     time : (row,) int64
@@ -49,6 +51,9 @@ class Entries:
         Step of 8-bit codes, else 1.
     cells : (row, pair), optional
         1 where a single entry was observed; stored affinities only.
+    turned : (row, pair), optional
+        The codes again in memory of pairs, which sums over rows read; on CUDA only, where codes
+        then take two bytes an entry.
     """
 
     data: torch.Tensor
@@ -61,6 +66,7 @@ class Entries:
     energy: torch.Tensor
     scale: float = 1.0
     cells: torch.Tensor | None = None
+    turned: torch.Tensor | None = None
 
     @property
     def n_pairs(self) -> int:
@@ -120,7 +126,8 @@ class Entries:
     def _contract(self, factor: torch.Tensor, over: str) -> torch.Tensor:
         n_starts, n, rank = factor.shape
         columns = factor.permute(1, 0, 2).reshape(n, n_starts * rank)
-        out = ntf_sweep(self.data, columns, over=over, form=self.form, scale=self.scale)
+        data = self.data if self.turned is None or over == "pair" else self.turned
+        out = ntf_sweep(data, columns, over=over, form=self.form, scale=self.scale)
         return out.view(-1, n_starts, rank).permute(1, 0, 2)
 
     def rows(self, time: torch.Tensor, animal: torch.Tensor) -> torch.Tensor:
@@ -188,10 +195,13 @@ class Entries:
     # copies of the same entries
 
     def stored(self, how: str) -> Entries:
-        """Return the same entries with affinities made once, ``stored`` or as 8-bit ``codes``."""
-        kind = torch.uint8 if how == "codes" else self.data.dtype
+        """Return the same entries with affinities made once, ``stored`` or as 8-bit ``codes``.
+
+        Codes take a byte an entry, two on CUDA; both copies are filled without one in floats.
+        """
+        kind = torch.int8 if how == "codes" else self.data.dtype
         # rows begin at whole vectors of memory
-        wide = -(-self.n_pairs // 16) * 16
+        wide = row_length(self.n_pairs, kind)
         out = torch.zeros(len(self.data), wide, dtype=kind, device=self.data.device)
         out = out[:, : self.n_pairs]
         step = max(1, BLOCK // max(self.n_pairs, 1))
@@ -204,19 +214,26 @@ class Entries:
             made = all_pairs(self.data[start : start + step], self.form)
             if how == "codes":
                 made = (made / top).round_()
-            out[start : start + step] = made
             squares.append((made.double() * top).square().sum(1))
-        return replace(self, data=out, form="stored", energy=torch.cat(squares), scale=top)
+            out[start : start + step] = made - OFFSET if how == "codes" else made
+        return replace(
+            self, data=out, form="stored", energy=torch.cat(squares), scale=top,
+            turned=ntf_padded(out.T).T if how == "codes" and out.is_cuda else None,
+        )  # fmt: skip
 
     def only(self, keep: torch.Tensor) -> Entries:
         """Return the entries of some rows (row,) bool; times and animals keep their numbers."""
         ends, first = [0, *torch.cumsum(keep.cpu(), 0).tolist()], []
         for part in self.rows_of:
             first.append(slice(ends[part.start], ends[part.stop]))
+        data, turned = self.data[keep], None
+        # both kinds of rows begin at whole vectors of memory again
+        if self.turned is not None:
+            data, turned = ntf_padded(data), ntf_padded(data.T).T
         return replace(
-            self, data=self.data[keep], time=self.time[keep], rows_of=tuple(first),
+            self, data=data, time=self.time[keep], rows_of=tuple(first),
             kind=self.kind[keep], energy=self.energy[keep],
-            cells=None if self.cells is None else self.cells[keep],
+            cells=None if self.cells is None else self.cells[keep], turned=turned,
         )  # fmt: skip
 
     def share(self) -> Entries:
