@@ -1,10 +1,11 @@
 """Time one op against its reference, torch.compile and outside peers; parity comes first.
 
-python kernels/benchmarks/run.py --op hmm_fb [--out DIR] [--peers FILE.py] [--smoke]
+python kernels/benchmarks/run.py --op hmm_fb [--out DIR] [--peers FILE.py] [--smoke] [--once]
 
 A peers file defines fb_loop, fb_chunk, vit_loop and vit_chunk as plain functions of
 (log_likelihood, transition, initial[, chunk]). Without CUDA only --smoke makes sense: it
-runs tiny shapes through every row.
+runs tiny shapes through every row. --once calls our own form of each case three times and times
+nothing, for a profiler.
 """
 
 from __future__ import annotations
@@ -217,11 +218,13 @@ def ntf_rows(
 
             i, j = torch.triu_indices(case.n_units, case.n_units, 1, device=stored.device)
             stored = affinity(stored[:, i], stored[:, j], case.form)
+        # peers get codes as floats, which they all fit
+        offset = 128 if stored.dtype == torch.int8 else 0
         scale, factor = inputs["scale"], inputs["factor"]
         ways = {("float32", "highest"): torch.float32, ("float32", "high"): torch.float32,
                 ("bfloat16", "highest"): torch.bfloat16}  # fmt: skip
         for (kind, precision), dtype in ways.items():
-            x, f = ntf_padded(stored.to(dtype)), factor.to(dtype)
+            x, f = ntf_padded(stored.to(dtype) + offset), factor.to(dtype)
             x = x if case.over == "pair" else x.T
 
             def product(x: Any = x, f: Any = f, p: str = precision) -> Any:
@@ -283,6 +286,19 @@ def bench(name: str, smoke: bool, peers: ModuleType | None, rates: dict[str, flo
     return lines
 
 
+def once(name: str, smoke: bool) -> None:
+    """Call one op's own form on its cases, three times each, with gradients where it has them."""
+    op = getattr(importlib.import_module("neuropipe_kernels"), name)
+    cases = importlib.import_module(f"neuropipe_kernels.{name}.cases")
+    for case in cases.SMOKE if smoke else cases.BENCH:
+        inputs = cases.make(case, device())
+        for _ in range(3):
+            leaves = [inputs[n].detach().requires_grad_() for n in cases.GRADIENTS]
+            out = op(**{**inputs, **dict(zip(cases.GRADIENTS, leaves, strict=True))})
+            if leaves and isinstance(out, torch.Tensor):
+                torch.autograd.grad(out.sum(), leaves)
+
+
 def main() -> int:
     """Read the command line, run, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -290,6 +306,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for bench_<op>.tsv")
     parser.add_argument("--peers", type=Path, help="file with the peers' functions")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, any machine")
+    parser.add_argument("--once", action="store_true", help="our own form alone, untimed")
     options = parser.parse_args()
     if device() == "cpu" and not options.smoke:
         print("no CUDA device: only --smoke runs here", file=sys.stderr)
@@ -299,9 +316,12 @@ def main() -> int:
         spec = importlib.util.spec_from_file_location("peers", options.peers)
         peers = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(peers)
-    rates = ceilings(options.smoke)
+    rates = {} if options.once else ceilings(options.smoke)
     print("# ceilings:", ", ".join(f"{k} {v:.3e}/s" for k, v in rates.items()))
     for name in OPS if options.op == "all" else [options.op]:
+        if options.once:
+            once(name, options.smoke)
+            continue
         lines = bench(name, options.smoke, peers, rates)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,10 @@ import triton
 from neuropipe_kernels import lanes
 from neuropipe_kernels.glm_ll import fused as glm
 from neuropipe_kernels.glm_ll import tile_kernels as glm_kernels
+from neuropipe_kernels.glm_ll import wide as glm_wide
+from neuropipe_kernels.glm_ll import wide_kernels
 from neuropipe_kernels.hmm_fb import fused, lane_kernels, tile_kernels
+from neuropipe_kernels.ntf_sweep import code_kernels as ntf_codes
 from neuropipe_kernels.ntf_sweep import fused as ntf
 from neuropipe_kernels.ntf_sweep import tile_kernels as ntf_kernels
 from neuropipe_kernels.poisson_lowrank_nll import fused as lowrank
@@ -52,12 +55,17 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
     yield lanes.unturn_kernel, {"RAGGED": True, "K": 5, "W": 128, "L": 32}, {}, {"num_warps": 4}
     for K, turned, real in ((3, True, "*fp32"), (4, False, "*fp32"), (4, True, "*fp64")):
         meta = {"K": K, "L": fused.LANES[0]}
-        bins = {"RAGGED": turned, "TURNED": turned}
-        types = {} if real == "*fp32" else {"real": real}
-        yield lane_kernels.transfer_kernel, {**bins, **meta}, types, one
-        yield lane_kernels.smooth_kernel, {**bins, **meta}, types, one
-        yield lane_kernels.product_kernel, meta, types, one
-        yield lane_kernels.spread_kernel, {"TOP": turned, **meta}, types, one
+        types, itemsize = ({}, 4) if real == "*fp32" else ({"real": real}, 8)
+        bins = {"RAGGED": turned, "TURNED": K % 4 != 0, "K": K}
+        for kernel, block, (rows, warps) in (
+            (lane_kernels.transfer_kernel, fused.transfer_block, fused.LANES),
+            (lane_kernels.smooth_kernel, fused.block, fused.SMOOTH_LANES),
+        ):
+            tile = {"B": block(K, itemsize), "L": rows}
+            yield kernel, {**bins, **tile}, types, {"num_warps": warps}
+        scan = {**meta, "U": fused.ahead(K, itemsize)}
+        yield lane_kernels.product_kernel, scan, types, one
+        yield lane_kernels.spread_kernel, {"TOP": turned, **scan}, types, one
         yield viterbi_kernels.transfer_kernel, {"RAGGED": turned, **meta}, types, one
         yield viterbi_kernels.product_kernel, meta, types, one
         yield viterbi_kernels.spread_kernel, {"TOP": turned, **meta}, types, one
@@ -97,9 +105,23 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
         meta = {"N": n, "K": 3, "F": 37, **form, **tile}
         yield glm_kernels.ll_kernel, meta, {}, options
         yield glm_kernels.slope_kernel, meta, {}, options
+    for link, masked in (("softplus", False), ("identity", True)):
+        form = {"N": 130, "K": 3, "MASKED": masked, "LINK": link, "FAST": True}
+        tile = {"BM": glm_wide.TILE["BM"], "BN": glm_wide.width(130)}
+        warps = {"num_warps": glm_wide.TILE["num_warps"]}
+        yield wide_kernels.sum_kernel, {"KEEP": masked, **form, **tile}, {}, warps
+        yield (
+            wide_kernels.weigh_kernel,
+            {"SLOPED": masked, "TURNED": masked, **form, **tile},
+            {},
+            warps,
+        )
+        yield wide_kernels.turn_kernel, {"BM": 64, "BN": 64}, {}, warps
+        own = {"LEFT": masked, "BM": 32, "BN": 128}
+        yield wide_kernels.planes_kernel, own, {"p_out": "*bf16"}, warps
     for columns, precision, stored in (
         (5, "tf32x3", "*fp32"),
-        (16, "tf32", "*u8"),
+        (16, "tf32", "*bf16"),
         (64, "tf32x3", "*bf16"),
     ):
         for over, kernels in (
@@ -107,7 +129,7 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
             ("row", (ntf_kernels.stored_over_rows, ntf_kernels.made_over_rows)),
         ):
             for kernel, form in zip(kernels, ("stored", "min"), strict=True):
-                tile = ntf.tile(columns, form, over, stored == "*u8")
+                tile = ntf.tile(columns, form, over)
                 options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
                 meta = {"R": columns, "PRECISION": precision, **tile}
                 types = {"p_x": stored}
@@ -119,6 +141,12 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
                 yield kernel, meta, types, options
         meta = {"R": columns, "BR": max(columns, 8), "BM": 64, "GROUPED": columns > 5}
         yield ntf_kernels.update_rows, {**meta, "HALS": columns != 16}, {}, {"num_warps": 4}
+        tile = ntf.codes_tile(columns)
+        options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
+        types = {"p_x": "*i8", "p_q": "*i8", "p_sum": "*i32", "scale": "fp32"}
+        yield ntf_codes.codes_over_line, {"R": columns, **tile}, types, options
+        meta = {"R": columns, "BK": tile["BK"], "BR": tile["BR"]}
+        yield ntf_codes.digits, meta, types, {"num_warps": 4}
     for latents, neurons, gradient, counts in (
         (3, 19, True, "*u8"),
         (8, 1024, True, "*u8"),
@@ -145,7 +173,12 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
         own = {"D": dim, "BD": vq.width(dim)}
         types = {f"p_{name}": "*i64" for name in ("index", "order", "edge")}
         types |= {"p_short": "*bf16", "p_left": "*i32", "p_n_left": "*i32"}
-        types |= {"margin": "fp32", "decay": "fp32"}
+        types |= {"margin": "fp32", "decay": "fp32", "p_found": "*i64"}
+        types |= {"p_sum": "*i64"}
+        merge = {"S": 4, "BM": 128}
+        yield vq_kernels.best_kernel, merge, {**types, "p_score": "*fp64"}, {"num_warps": 4}
+        whole = {**types, "p_count": "*i64", "p_total": "*i64"}
+        yield vq_kernels.tally_kernel, {**own, "BM": 16}, whole, {"num_warps": 4}
         for kernel, tile, more in (
             (
                 vq_kernels.screen_kernel,
@@ -153,7 +186,8 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
                 {"LOW": vq.margin(n_codes)[1], "EMULATE": False},
             ),
             (vq_kernels.exact_kernel, vq.EXACT_TILE, {"LISTED": True}),
-            (vq_kernels.onehot_kernel, vq.ONEHOT_TILE, {}),
+            (vq_kernels.exact_kernel, vq.EXACT_TILE, {"LISTED": False}),
+            (vq_kernels.read_kernel, {"BK": 16, "num_warps": 4}, {}),
             (vq_kernels.segment_kernel, {"BM": 32, "num_warps": 4}, {}),
             (vq_kernels.scatter_kernel, {"BM": 64, "num_warps": 4}, {}),
             (vq_kernels.update_kernel, {"BK": 16, "num_warps": 4}, {}),

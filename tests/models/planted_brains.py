@@ -11,13 +11,16 @@ from neuropipe.retrieval import cosines, retrieval_accuracy, two_way_identificat
 VOXELS = {1: 15724, 2: 14278, 5: 13039, 7: 12682}  # of NSD
 
 
-def world(seed=0, subjects=(1, 2, 5, 7), n_train=2000, n_test=300, snr=0.05, topographic=0.7):
-    """Targets and z-scored patterns of subjects with a tenth of NSD's voxels.
+def world(
+    seed=0, subjects=(1, 2, 5, 7), n_train=2000, n_test=300, snr=0.05, topographic=0.7,
+    shrunk=10, n_image=17 * 64, n_text=8 * 64,
+):  # fmt: skip
+    """Targets and z-scored patterns of subjects with a share of NSD's voxels, a tenth by default.
 
-    Image code 17 x 64 and text code 8 x 64 of 96 latents; 240 shared rectified channels, which
+    Image and text codes of 96 latents; 240 shared rectified channels, which
     each subject's voxels mix smoothly and privately; 3 repeats; own training, shared test images.
     """
-    k, m, n_image, n_text = 96, 240, 17 * 64, 8 * 64
+    k, m = 96, 240
     r = np.random.default_rng(seed)
     spectrum = np.arange(1, k + 1) ** -0.5
     image, bend = (r.normal(size=(n_image, k)) / math.sqrt(k) for _ in range(2))
@@ -34,7 +37,7 @@ def world(seed=0, subjects=(1, 2, 5, 7), n_train=2000, n_test=300, snr=0.05, top
     out = {"test": codes(z_test)}
     for s in subjects:
         q = np.random.default_rng(seed * 97 + s)
-        n_voxels = VOXELS[s] // 10
+        n_voxels = VOXELS[s] // shrunk
         place, center, warp = np.sort(q.uniform(0, m, n_voxels)), np.arange(m), q.permutation(m)
         smooth = np.exp(-0.5 * ((place[:, None] - center) / 2.0) ** 2)
         mix = topographic * smooth[:, warp] / np.linalg.norm(smooth, axis=1, keepdims=True)

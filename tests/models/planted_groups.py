@@ -48,6 +48,8 @@ def found(
 def found_by(parameters: xr.Dataset, truth: xr.Dataset) -> dict[str, float]:
     """Compare a fit's parameters with the truth."""
     i, j = np.triu_indices(truth.sizes["unit"], 1)
+    # a fit's animals are in the order of their names, subject/session
+    truth = truth.sel(animal=[name.split("/")[0] for name in parameters["animal"].values])
     out = found(
         truth, np.nan_to_num(parameters["affinity"].values[:, i, j]),
         parameters["activation"].values.T, parameters["animal_loading"].values.T,

@@ -1,14 +1,15 @@
 """Cost of the Neuroformer against neurons, window and history: batches, steps, drawing.
 
 Usage: python tests/scale/token_cost.py [--device cpu] [--neurons 30 300 2000] [--rate-hz 3.0]
-           [--window 5] [--history 15] [--batch 64] [--published] [--movie]
+           [--window 5] [--history 15] [--batch 64] [--published] [--movie] [--precision tf32]
 
 A row for each combination, in the default network (``--published``: the paper's sizes and blocks):
 milliseconds to make a batch and to take a step on it, medians of a few; tokens a second that are
 drawn, for one stream and for many side by side, when every stream draws as many spikes a window
 as were recorded, the past's keys included. Units fire independently; bins are 10 ms. Times are
-those of the CPU, one core, or on the clock where the device is a card. ``--movie`` shows each
-window three frames of 30 x 100 pixels, as in the paper's lateral recording.
+those of the CPU, one core, or on the clock where the device is a card; there tokens are drawn by
+a recorded graph, and once more without one. ``--movie`` shows each window three frames of 30 x 100
+pixels, as in the paper's lateral recording.
 """
 
 import argparse
@@ -28,11 +29,13 @@ from neuropipe.models.neuroformer.model import Network
 from neuropipe.models.neuroformer.scaling import read_training, sizes_of
 from neuropipe.models.neuroformer.training import initialise
 from neuropipe.runtime import generator
+from neuropipe.training.loop import bfloat16_products, tf32_products
 
 BIN_S = 0.01
 HEADER = (
     "neurons", "window", "history", "spikes/window", "past/window", "weights", "ms a batch",
     "ms a step", "batch/step", "spikes/s trained", "tokens/s, one", "tokens/s, many",
+    "without a graph, one", "many",
 )  # fmt: skip
 
 
@@ -66,7 +69,17 @@ def recording(n_units, n_bins, rate_hz, movie):
     return xr.DataTree.from_dict(nodes)
 
 
-def drawing_rate(network, raster, scaling, config, n_streams, n_spikes, device):
+class Unrecorded(Sampler):
+    """A sampler that runs each step as it is."""
+
+    def _record(self):
+        self.graph = self
+
+    def replay(self):
+        self.taken = self._step()
+
+
+def drawing_rate(kind, network, raster, scaling, config, n_streams, n_spikes, device):
     """Return tokens a second that so many streams draw."""
     loader = Loader([raster], scaling, config, device, seed=1)
     windows = loader._windows(raster, 0)
@@ -74,7 +87,7 @@ def drawing_rate(network, raster, scaling, config, n_streams, n_spikes, device):
     part = windows.take(at)
     batch = make_batch(raster, part, scaling, config, device)
     batch["window_size"] = torch.as_tensor(part.size).to(device)
-    sampler = Sampler(network, n_spikes + 1)
+    sampler = kind(network, n_spikes + 1)
     uniform = torch.rand(n_spikes + 1, n_streams, 2, device=device, dtype=torch.float64)
     bins = torch.linspace(0, config.window_bins - 1, n_spikes + 1, device=device).long()
     units = torch.zeros(n_streams, dtype=torch.int64, device=device)
@@ -107,7 +120,7 @@ def row(o, n_units, window, history, device):
     network = Network(config.form, sizes_of(scaling, config))
     initialise(network, scaling, generator(0, "init"))
     network.to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=device.type == "cuda")
     loader = Loader(rasters, scaling, config, device, seed=0)
     batches, steps, spikes, past = [], [], [], []
     found = iter(loader(0))
@@ -116,7 +129,10 @@ def row(o, n_units, window, history, device):
         batch = next(found)
         made = clock(device)
         optimizer.zero_grad(set_to_none=True)
-        network.losses(batch, "all", 1.0)["loss"].backward()
+        with tf32_products(o.precision == "tf32"):
+            with bfloat16_products(o.precision == "bfloat16", device.type):
+                loss = network.losses(batch, "all", 1.0)["loss"]
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         batches.append(1e3 * (made - began))
@@ -127,7 +143,8 @@ def row(o, n_units, window, history, device):
     n_spikes = max(round(statistics.mean(spikes) / o.batch), 1)
     network.eval()
     rates = [
-        drawing_rate(network, rasters[0], scaling, config, n, n_spikes, device)
+        drawing_rate(kind, network, rasters[0], scaling, config, n, n_spikes, device)
+        for kind in (Sampler, Unrecorded)[: 1 if device.type == "cpu" else 2]
         for n in (1, o.streams)
     ]
     n_weights = sum(p.numel() for p in network.parameters())
@@ -147,6 +164,7 @@ def main():
     parser.add_argument("--rate-hz", type=float, default=3.0)
     for name, default in (("batch", 64), ("steps", 5), ("streams", 256)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--precision", default="float32", help="of a step: tf32, bfloat16")
     for name in ("published", "movie"):
         parser.add_argument(f"--{name}", action="store_true")
     o = parser.parse_args()

@@ -4,9 +4,10 @@ Usage: python tests/scale/unit_step.py [--device cpu] [--repeats 10]
 
 10 contacts at 1 kHz, windows of 4 s in batches of 64 (trials of 3 s in batches of 32), 61 words. A
 step is what training does: loss, gradient, AdamW; data stay on the device. The first line of a
-stage is as `fit_gradient` steps; on a card further ones take TF32 and bfloat16 products, a fused
-optimiser, and compile the loss. The floor is the larger of the time of its multiplications at the
-stated peak and that of moving weights, gradients and moments at the stated bandwidth.
+stage is as `fit_gradient` steps, on a card with its passes recorded; there further ones take TF32
+and bfloat16 products, as they are, recorded, or with the loss compiled. The floor is the larger of
+the time of its multiplications at the stated peak and that of moving weights, gradients and moments
+at the stated bandwidth.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from neuropipe.models.du_in.batches import sizes_of
 from neuropipe.models.du_in.config import Config
 from neuropipe.models.du_in.model import Classifier, MaskedNet, UnitNet
+from neuropipe.training.recorded import Recorded
 
 CONTACTS, WORDS = 10, 61
 
@@ -46,19 +48,25 @@ def stages(device: str) -> dict:
     }
 
 
-def step_of(net: nn.Module, loss, precision: str, fused: bool, compiled: bool, kind: str):
+def step_of(net: nn.Module, loss, precision: str, how: str, kind: str):
     """Return a call that makes one step."""
     torch.backends.cuda.matmul.allow_tf32 = precision != "float32"
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     net.train()
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, weight_decay=0.05, fused=fused)
-    inner = torch.compile(loss) if compiled else loss
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-4, weight_decay=0.05, fused=kind == "cuda")
+    inner = torch.compile(loss) if how == "compiled" else loss
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+    def run(batch: dict) -> dict:
         with torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16"):
             found = inner()
         found.backward()
+        return {"loss": found.detach()}
+
+    one_pass = Recorded(list(net.parameters()), run) if how == "recorded" else run
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        one_pass({})
         optimizer.step()
 
     return step
@@ -81,16 +89,17 @@ def main() -> None:
         weights = sum(p.numel() for p in net.parameters())
         n_bytes = 4.0 * weights * 10
         print(json.dumps({"stage": name, "parameters": weights, "tflop": flops / 1e12}), flush=True)
-        ways = [("float32", False, False)]
+        ways = [("float32", "recorded" if card else "plain")]
         if card:
-            ways += [(kind, True, compiled) for kind in ("tf32", "bfloat16") for compiled in (0, 1)]
-        for precision, fused, compiled in ways:
+            ways += [("tf32", how) for how in ("plain", "recorded", "compiled")]
+            ways += [("bfloat16", "recorded")]
+        for precision, how in ways:
             net, loss = stages(device)[name]
             if card:
                 torch.cuda.reset_peak_memory_stats()
-            line = {"stage": name, "precision": precision, "compiled": bool(compiled)}
+            line = {"stage": name, "precision": precision, "how": how}
             try:
-                step = step_of(net, loss, precision, fused, compiled, torch.device(device).type)
+                step = step_of(net, loss, precision, how, torch.device(device).type)
                 seconds = timed(step, device, asked.repeats)
             except torch._dynamo.exc.BackendCompilerFailed as error:
                 print(json.dumps({**line, "failed": str(error)[:80]}), flush=True)
