@@ -7,20 +7,17 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neuropipe.errors import NeuropipeError
 from neuropipe.training import processes
 from neuropipe.training.checkpoint import Checkpoint
+from neuropipe.training.history import History
+from neuropipe.training.precision import bfloat16_products, tf32_products
 from neuropipe.training.recorded import Recorded
 from neuropipe.training.settings import Training
 
@@ -29,65 +26,6 @@ log = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
 LINES = 50  # of progress in the log, at most about so many a stage
 TRIES = 3  # at halving the rate after a loss that was not finite
-FLAT = 0.01  # of the whole fall of the loss: what a converged fit still gains in a tenth of it
-
-
-@dataclass
-class History:
-    """The course of one stage: means over each epoch.
-
-    Attributes
-    ----------
-    terms : dict of list, one number an epoch
-        What the loss function returned, ``loss`` among them.
-    validation : list, one number a validation
-        Lower is better; empty without a validation.
-    best : int
-        Epoch whose weights were kept.
-    slowed : int
-        How often the rate was halved after a loss that was not finite.
-    seconds : float
-        Time spent, that before an interruption included.
-    """
-
-    terms: dict[str, list[float]] = field(default_factory=dict)
-    validation: list[float] = field(default_factory=list)
-    best: int = 0
-    slowed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def converged(self) -> bool:
-        """Whether the last tenth of the epochs gained less than 1 % of the whole fall, or no more
-        than epochs differ by chance: a fit that starts at its floor only jitters.
-        """
-        loss = np.array(self.terms.get("loss", []))
-        tenth = len(loss) // 10
-        if tenth == 0:
-            return False
-        gain = loss[-2 * tenth : -tenth].mean() - loss[-tenth:].mean()
-        # of steps from epoch to epoch, so that a steady fall counts as no jitter
-        jitter = np.diff(loss[-2 * tenth :]).std() / np.sqrt(2)
-        chance = 2 * jitter * np.sqrt(2 / tenth)
-        return bool(gain <= max(FLAT * abs(loss[0] - loss[-tenth:].mean()), chance))
-
-    def dataset(self, units: str = "nats") -> xr.Dataset:
-        """Return the course as ``objective (step)``, one step an epoch, and the other terms."""
-        out = {
-            "objective" if name == "loss" else name: ("step", np.array(course), {"units": units})
-            for name, course in self.terms.items()
-        }
-        if self.validation:
-            out["validation"] = ("step", np.array(self.validation), {"units": units})
-        return xr.Dataset(
-            out,
-            attrs={
-                "converged": int(self.converged),
-                "best_step": self.best,
-                "slowed": self.slowed,
-                "seconds": round(self.seconds, 3),
-            },
-        )
 
 
 def fit_gradient(
@@ -380,31 +318,6 @@ class _Run:
         self.best = saved["best"]
         log.info("%s: goes on at step %d", self.stage, self.step)
         return False
-
-
-@contextmanager
-def tf32_products(wanted: bool) -> Iterator[None]:
-    """Let float32 products inside the block take tf32, where that is wanted and the card has it."""
-    before = torch.get_float32_matmul_precision()
-    if wanted:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def bfloat16_products(wanted: bool, device_type: str) -> Iterator[None]:
-    """Let products inside the block take bfloat16, where that is wanted."""
-    # cuDNN's attention, which bfloat16 would take, plans anew for each shape: slow where they vary
-    ways = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    with torch.autocast(device_type, torch.bfloat16, enabled=wanted):
-        if wanted:
-            with sdpa_kernel(ways):
-                yield
-        else:
-            yield
 
 
 def _decayed(groups: Sequence[Mapping[str, Any]], decay: float) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from neuropipe.models.neuroformer.model import Network
 from neuropipe.models.neuroformer.scaling import read_training, sizes_of
 from neuropipe.models.neuroformer.training import initialise
 from neuropipe.runtime import generator
-from neuropipe.training.loop import bfloat16_products, tf32_products
+from neuropipe.training.precision import bfloat16_products, tf32_products
 
 BIN_S = 0.01
 HEADER = (

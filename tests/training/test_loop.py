@@ -8,7 +8,8 @@ from torch import nn
 from neuropipe.errors import NeuropipeError
 from neuropipe.runtime import generator
 from neuropipe.training.checkpoint import Checkpoint
-from neuropipe.training.loop import History, fit_gradient
+from neuropipe.training.history import History
+from neuropipe.training.loop import fit_gradient
 from neuropipe.training.settings import Training
 
 N, BATCH = 40, 8

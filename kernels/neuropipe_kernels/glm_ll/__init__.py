@@ -64,9 +64,12 @@ def glm_ll(
     Notes
     -----
     CPU: blocks of time, so memory stays bounded without gradients. CUDA: one product whose
-    epilogue sums over neurons; eta is never stored, and the backward recomputes it. There
-    float32 products follow ``torch.get_float32_matmul_precision()``: ``highest`` keeps
-    float32 accuracy (three tf32 products), anything else is one tf32 product (about 3e-4).
+    epilogue sums over neurons; eta is never stored, and the backward recomputes it. From 256
+    features and outputs on cuBLAS makes the product, block of time by block, and up to 4 GiB of
+    slopes are kept for the backward. There float32 products follow
+    ``torch.get_float32_matmul_precision()``: ``highest`` keeps float32 accuracy (three tf32
+    products; wide models six of bfloat16, with 5e-5 in gradients whose sums over time cancel),
+    anything else is one tf32 product (about 3e-4).
     Float64, and calls that want the gradient by ``features``, take the reference there.
 
     Source: Escola et al. (2011), the GLM-HMM's emission; Truccolo et al. (2005), equation 3.

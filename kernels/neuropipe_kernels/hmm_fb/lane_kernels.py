@@ -16,37 +16,32 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from neuropipe_kernels.hmm_fb.lane_blocks import (
+    advance,
+    filtered,
+    last_posterior,
+    likelihood,
+    likelihoods,
+    load_block,
+    smooth,
+    store_block,
+)
 from neuropipe_kernels.lanes import (
     chunk_bounds,
-    dot,
     fill,
     load_row,
-    load_states,
     load_table,
     mat_mat,
     mat_vec,
-    multiply,
     power_of_two,
-    row_max,
     row_sum,
     scale,
     select,
     store_row,
-    store_states,
     vec_mat,
 )
 
 LN2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit
-def _likelihood(b_ll, K: tl.constexpr):
-    """Exponentiate a bin's log likelihoods relative to the largest, which is returned too."""
-    b_top = row_max(b_ll, K)
-    b_e = ()
-    for i in tl.static_range(K):
-        b_e = b_e + (tl.exp(b_ll[i] - b_top),)
-    return b_e, b_top
 
 
 @triton.jit
@@ -56,19 +51,6 @@ def _identity(b_like, K: tl.constexpr):
     for i in tl.static_range(K * K):
         b_M = b_M + fill(b_like, 1.0 if i % (K + 1) == 0 else 0.0, 1)
     return b_M
-
-
-@triton.jit
-def _load_block(p_row, step, b_rest, n, TURNED: tl.constexpr, K: tl.constexpr, B: tl.constexpr):
-    """Load B bins of each lane, ``step`` values apart, as a tuple of B * K.
-
-    b_rest: [L], how many of them the lane has, or None when it has all.
-    """
-    b_block = ()
-    for i in tl.static_range(B):
-        m_bin = None if b_rest is None else i < b_rest
-        b_block = b_block + load_states(p_row + i * step, m_bin, n, TURNED, K)
-    return b_block
 
 
 @triton.jit(do_not_specialize=["T", "n", "n_rows", "stride_P"])
@@ -99,51 +81,20 @@ def transfer_kernel(
     b_exponent = tl.zeros((L,), tl.int32)
     t = n_blocks * 0
     while t < n_blocks:
-        b_ll = _load_block(p_row, K, None, n, False, K, B)
+        b_ll = load_block(p_row, K, None, n, False, K, B)
         if TURNED:
-            _store_block(p_copy, K * n, b_ll, m_lane, None, n, K, B)
-        b_M, b_log, b_exponent = _advance(b_M, b_log, b_exponent, b_ll, b_P, None, K, B)
+            store_block(p_copy, K * n, b_ll, m_lane, None, n, K, B)
+        b_M, b_log, b_exponent = advance(b_M, b_log, b_exponent, b_ll, b_P, None, K, B)
         p_row += B * K
         p_copy += B * K * n
         t += 1
-    b_ll = _load_block(p_row, K, b_rest, n, False, K, B)
+    b_ll = load_block(p_row, K, b_rest, n, False, K, B)
     if TURNED:
-        _store_block(p_copy, K * n, b_ll, m_lane, b_rest, n, K, B)
-    b_M, b_log, b_exponent = _advance(b_M, b_log, b_exponent, b_ll, b_P, b_rest, K, B)
+        store_block(p_copy, K * n, b_ll, m_lane, b_rest, n, K, B)
+    b_M, b_log, b_exponent = advance(b_M, b_log, b_exponent, b_ll, b_P, b_rest, K, B)
     o_chunk = i_s * n + i_chunk
     store_row(p_M + o_chunk * (K * K), b_M, m_lane, K * K)
     tl.store(p_scale + o_chunk, b_log + b_exponent.to(tl.float64) * LN2, mask=m_lane)
-
-
-@triton.jit
-def _store_block(p_row, step, b_block, m_lane, b_rest, n, K: tl.constexpr, B: tl.constexpr):
-    """Store B bins of each lane in the turned layout; b_rest: as in ``_load_block``."""
-    for i in tl.static_range(B):
-        m_bin = m_lane if b_rest is None else m_lane & (i < b_rest)
-        store_states(p_row + i * step, b_block[i * K : (i + 1) * K], m_bin, n, True, K)
-
-
-@triton.jit
-def _advance(b_M, b_log, b_exponent, b_ll, b_P, b_rest, K: tl.constexpr, B: tl.constexpr):
-    """One block: M P diag(e) for each bin, with M's scale taken out as a power of two.
-
-    b_rest: as in ``_load_block``.
-    """
-    for t in tl.static_range(B):
-        b_e, b_top = _likelihood(b_ll[t * K : (t + 1) * K], K)
-        b_k, b_factor = power_of_two(row_sum(b_M, K))
-        b_e = scale(b_e, b_factor, K)
-        b_new = ()
-        for i in tl.static_range(K):
-            b_new = b_new + multiply(vec_mat(b_M[i * K : (i + 1) * K], b_P, K), b_e, K)
-        if b_rest is None:
-            b_M, b_log, b_exponent = b_new, b_log + b_top, b_exponent + b_k
-        else:
-            m_bin = t < b_rest
-            b_M = select(m_bin, b_new, b_M, K * K)
-            b_log += tl.where(m_bin, b_top, 0.0)
-            b_exponent += tl.where(m_bin, b_k, 0)
-    return b_M, b_log, b_exponent
 
 
 @triton.jit(do_not_specialize=["n_out", "G"])
@@ -210,7 +161,7 @@ def spread_kernel(
             b_pi = load_row(p_pi + i_in * stride_pi, K)
             for i in tl.static_range(K):
                 b_first = b_first + (b_ll[i] + tl.log(b_pi[i]),)
-            b_a, b_top = _likelihood(b_first, K)
+            b_a, b_top = likelihood(b_first, K)
         else:
             b_a = load_row(p_a + i_in * K, K)
         b_a, b_log = _carry(b_a, p_M, p_scale, p_a_out, i_in * G, G, m_lane, True, TOP, K, U)
@@ -316,8 +267,8 @@ def smooth_kernel(
     t = n_blocks * 0
     while t < n_blocks:
         store_row(p_kept, b_a, m_lane, K)
-        b_e = _likelihoods(_load_block(p_row, step, None, n, TURNED, K, B), K, B)
-        b_a = _filter(b_a, b_e, b_P, K, B)[B * K :]
+        b_e = likelihoods(load_block(p_row, step, None, n, TURNED, K, B), K, B)
+        b_a = filtered(b_a, b_e, b_P, K, B)[B * K :]
         p_row += B * step
         p_kept += K * n
         t += 1
@@ -331,12 +282,12 @@ def smooth_kernel(
     while t >= 0:
         b_rest = (o_size - t * B).to(tl.int32)
         b_a = load_row(p_kept, K)
-        b_e = _likelihoods(_load_block(p_row, step, b_rest, n, TURNED, K, B), K, B)
-        b_all = _filter(b_a, b_e, b_P, K, B)
+        b_e = likelihoods(load_block(p_row, step, b_rest, n, TURNED, K, B), K, B)
+        b_all = filtered(b_a, b_e, b_P, K, B)
         if t == n_blocks:
             p_end = p_state + (i_s * T + o_start + o_size) * K
-            store_row(p_end, _last(b_all, b_b, b_rest, K, B), m_lane & m_last, K)
-        b_b, b_count = _smooth(
+            store_row(p_end, last_posterior(b_all, b_b, b_rest, K, B), m_lane & m_last, K)
+        b_b, b_count = smooth(
             p_out, step, b_all, b_b, b_e, b_P, b_count, b_rest, m_lane, n, TURNED, K, B
         )  # fmt: skip
         p_row -= B * step
@@ -347,69 +298,3 @@ def smooth_kernel(
     for i in tl.static_range(K * K):
         b_share = tl.where(m_lane, b_count[i], 0.0).to(tl.float64)
         tl.store(p_count + o_count + i, tl.sum(b_share, 0))
-
-
-@triton.jit
-def _likelihoods(b_ll, K: tl.constexpr, B: tl.constexpr):
-    """Relative likelihoods of the B bins of a block."""
-    b_e = ()
-    for t in tl.static_range(B):
-        b_one, _ = _likelihood(b_ll[t * K : (t + 1) * K], K)
-        b_e = b_e + b_one
-    return b_e
-
-
-@triton.jit
-def _filter(b_a, b_e, b_P, K: tl.constexpr, B: tl.constexpr):
-    """One block forward: (a P) e for each bin, with a's sum taken out as a power of two.
-
-    Returns the vectors before each bin and after the last. Bins that a lane lacks are zeros and
-    only mix; what follows them is not used.
-    """
-    b_all = b_a
-    for t in tl.static_range(B):
-        _, b_factor = power_of_two(row_sum(b_a, K))
-        b_new = scale(b_e[t * K : (t + 1) * K], b_factor, K)
-        b_a = multiply(vec_mat(b_a, b_P, K), b_new, K)
-        b_all = b_all + b_a
-    return b_all
-
-
-@triton.jit
-def _last(b_all, b_b, b_rest, K: tl.constexpr, B: tl.constexpr):
-    """Posterior of the last bin, ``b_rest`` bins into the block, in the lane of the last chunk.
-
-    Longer chunks come first, so that there ``b_rest`` is below B.
-    """
-    b_a = b_all[:K]
-    for t in tl.static_range(1, B):
-        b_a = select(t <= b_rest, b_all[t * K : (t + 1) * K], b_a, K)
-    b_g = multiply(b_a, b_b, K)
-    return scale(b_g, 1.0 / row_sum(b_g, K), K)
-
-
-@triton.jit
-def _smooth(
-    p_out, step, b_all, b_b, b_e, b_P, b_count, b_rest, m_lane, n,
-    TURNED: tl.constexpr, K: tl.constexpr, B: tl.constexpr,
-):  # fmt: skip
-    """One block backward: store the posterior before each bin; return b and the running count.
-
-    b_all: filtered vectors before each bin; b_rest: [L], bins from which on the lane has none.
-    b is kept so that its product with the filtered vector sums to one.
-    """
-    for t in tl.static_range(B - 1, -1, -1):
-        m_bin = t < b_rest
-        b_a = b_all[t * K : (t + 1) * K]
-        b_u = multiply(b_e[t * K : (t + 1) * K], b_b, K)
-        b_new = mat_vec(b_P, b_u, K)
-        b_inverse = 1.0 / dot(b_a, b_new, K)
-        b_b = select(m_bin, scale(b_new, b_inverse, K), b_b, K)
-        b_w = scale(b_u, tl.where(m_bin, b_inverse, 0.0), K)
-        store_states(p_out + t * step, multiply(b_a, b_b, K), m_lane & m_bin, n, TURNED, K)
-        b_sum = ()
-        for i in tl.static_range(K):
-            for j in tl.static_range(K):
-                b_sum = b_sum + (tl.fma(b_a[i], b_w[j], b_count[i * K + j]),)
-        b_count = b_sum
-    return b_b, b_count

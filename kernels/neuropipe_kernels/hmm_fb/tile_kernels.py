@@ -1,9 +1,10 @@
 """Forward-backward for 9 to 32 states: Triton kernels that stack chunks as rows of one product.
 
-Signatures, layouts and legend as in ``lane_kernels`` (TURNED is never set: rows are whole
-cache lines here, p_turned is not used and p_work is p_state); L is the number of chunks a program
-stacks, and states are padded to 16 or 32 with zero weights. Products run on tensor cores as
-three tf32 products (one would err by 1e-3 over a chunk), float32 only.
+Signatures, layouts and legend as in ``lane_kernels``, but for its blocks of bins: without p_keep,
+B and U (TURNED is never set: rows are whole cache lines here, p_turned is not used and p_work is
+p_state); L is the number of chunks a program stacks, and states are padded to 16 or 32 with zero
+weights. Products run on tensor cores as three tf32 products (one would err by 1e-3 over a chunk),
+float32 only.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from neuropipe.models.du_in.config import REVISION
 from neuropipe.models.du_in.contributions import Contribution
 from neuropipe.models.du_in.model import Classifier, MaskedNet, UnitNet
 from neuropipe.models.du_in.stages import Fit, code_use, masked_scores, trial_logits
-from neuropipe.training.loop import History
+from neuropipe.training.history import History
 
 ONE, TEXT = {"units": "1"}, {"units": ""}
 

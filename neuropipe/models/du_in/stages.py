@@ -25,7 +25,8 @@ from neuropipe.models.du_in.batches import (
 from neuropipe.models.du_in.config import Common
 from neuropipe.models.du_in.model import Classifier, MaskedNet, Sizes, UnitNet
 from neuropipe.training.checkpoint import Checkpoint
-from neuropipe.training.loop import History, fit_gradient
+from neuropipe.training.history import History
+from neuropipe.training.loop import fit_gradient
 
 log = logging.getLogger(__name__)
 

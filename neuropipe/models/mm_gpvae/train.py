@@ -19,7 +19,8 @@ from neuropipe.models.mm_gpvae.model import MMGPVAENetwork, Start
 from neuropipe.models.mm_gpvae.predict import held_out_bound
 from neuropipe.runtime import float_policy, generator
 from neuropipe.training.checkpoint import Checkpoint
-from neuropipe.training.loop import History, fit_gradient
+from neuropipe.training.history import History
+from neuropipe.training.loop import fit_gradient
 from neuropipe.training.settings import Training
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Batch, Network
 from neuropipe.models.neuroformer.scaling import Scaling
 from neuropipe.training.checkpoint import Checkpoint
-from neuropipe.training.loop import History, fit_gradient
+from neuropipe.training.history import History
+from neuropipe.training.loop import fit_gradient
 
 log = logging.getLogger(__name__)
 

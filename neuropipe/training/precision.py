@@ -1,0 +1,34 @@
+"""In which precision a pass multiplies; what torch is told holds inside a block alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Let float32 products inside the block take tf32, where that is wanted and the card has it."""
+    before = torch.get_float32_matmul_precision()
+    if wanted:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def bfloat16_products(wanted: bool, device_type: str) -> Iterator[None]:
+    """Let products inside the block take bfloat16, where that is wanted."""
+    # cuDNN's attention, which bfloat16 would take, plans anew for each shape: slow where they vary
+    ways = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with torch.autocast(device_type, torch.bfloat16, enabled=wanted):
+        if wanted:
+            with sdpa_kernel(ways):
+                yield
+        else:
+            yield
