@@ -253,6 +253,13 @@ def test_the_faithful_model(planted):
         MMGPVAE(preset="faithful", training=few).fit([uneven], seed=0)
 
 
+@pytest.mark.parametrize("preset", ["default", "faithful"])
+def test_what_is_not_said_of_the_schedule_stays(preset):
+    whole = Config(preset=preset).training
+    part = Config(preset=preset, training={"epochs": 3, "precision": "tf32"}).training
+    assert part == whole.model_copy(update={"epochs": 3, "precision": "tf32"})
+
+
 def test_one_unit_one_trial_silence_and_stillness(planted):
     count, behavior = planted.flat["count"].copy(), planted.flat["behavior"].copy()
     one = session(count[:, :1], behavior)

@@ -74,12 +74,11 @@ def mm_gpvae(device: str, seed: int, tiny: bool):
     """1,000 trials of the toy: each latent one-to-one >= .95, length scales 9 to 11 bins, 20 s."""
     from planted_latents import WIDTH_S, Planted
 
-    from neuropipe.models.mm_gpvae.config import SCHEDULE
     from neuropipe.models.mm_gpvae.estimator import MMGPVAE
 
     planted = Planted(seed, 40 if tiny else 800, 10 if tiny else 200)
     clock = Clock(device)
-    model = MMGPVAE(training={**SCHEDULE, "epochs": 5} if tiny else SCHEDULE)
+    model = MMGPVAE(**({"training": {"epochs": 5}} if tiny else {}))
     model.fit([planted.train], seed=seed, device=device)
     took = clock.read()
     levels = {k: v[1] for k, v in planted.recovery(model).items()}
@@ -95,7 +94,6 @@ def mm_gpvae_images(device: str, seed: int, tiny: bool):
     from planted_latents import WIDTH_S, affine_r2, session, trials
     from rotating_digits import digits
 
-    from neuropipe.models.mm_gpvae.config import FAITHFUL, SCHEDULE
     from neuropipe.models.mm_gpvae.estimator import MMGPVAE
 
     n, cut = (20, 15) if tiny else (300, 240)
@@ -109,9 +107,7 @@ def mm_gpvae_images(device: str, seed: int, tiny: bool):
     for name, settings, epochs in (("default", own, 60), ("default", own, 700),
                                    ("faithful", published, 700)):  # fmt: skip
         clock = Clock(device)
-        schedule = FAITHFUL["training"] if name == "faithful" else SCHEDULE
-        training = {**schedule, "epochs": 1 if tiny else epochs}
-        model = MMGPVAE(**settings, training=training)
+        model = MMGPVAE(**settings, training={"epochs": 1 if tiny else epochs})
         model.fit([train], seed=seed, device=device)
         took = clock.read()
         found = [model.transform(r) for r in (seen, test)]

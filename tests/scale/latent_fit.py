@@ -24,7 +24,6 @@ from planted_latents import affine_r2, session, trials
 from rotating_digits import digits
 
 from neuropipe.baselines.smoothed_factors import SmoothedFactors
-from neuropipe.models.mm_gpvae.config import FAITHFUL
 from neuropipe.models.mm_gpvae.estimator import MMGPVAE
 from neuropipe.models.mm_gpvae.simulate import gp_latents
 
@@ -56,11 +55,11 @@ def images(device, seed, published):
     train, test = (trials(recording, [60] * 300, a, b) for a, b in ((0, 240), (240, None)))
 
     def fit(settings, **schedule):
-        model = MMGPVAE(**{**settings, "training": {**settings["training"], **schedule}})
+        training = {**settings.get("training", {}), **schedule}
+        model = MMGPVAE(**{**settings, "training": training})
         return timed(device, lambda: model.fit([train], seed=seed, device=device))
 
-    schedule = FAITHFUL["training"]
-    full = {"preset": "faithful", "image_shape": (36, 36), "training": schedule}
+    full = {"preset": "faithful", "image_shape": (36, 36)}
     small = {**SMALL, "align_share": 0.0, "training": SCHEDULE}
     for name, settings in (("published network", full), ("smaller network", small)):
         short, long = (fit(settings, epochs=n)[0] for n in (1, 3))

@@ -43,7 +43,7 @@ FAITHFUL: dict[str, Any] = {
 
 # A few huge gradients of the first epochs, of rates that are still far off, left Adam where it did
 # not recover: one of three fits of 100 trials ended 5 nats a bin short of the others.
-SCHEDULE = {
+SCHEDULE: dict[str, Any] = {
     "epochs": 60, "batch_size": 20, "learning_rate": 2e-2, "warmup_share": 0.05, "clip_norm": 10.0,
 }  # fmt: skip
 
@@ -195,9 +195,13 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("preset") == "faithful":
-            return {**FAITHFUL, **given}
-        return given
+        if not isinstance(given, dict):
+            return given
+        preset = FAITHFUL if given.get("preset") == "faithful" else {"training": SCHEDULE}
+        merged = {**preset, **given}
+        if isinstance(given.get("training"), dict):  # what is not said of a schedule stays
+            merged["training"] = {**preset["training"], **given["training"]}
+        return merged
 
     @model_validator(mode="after")
     def _agree(self) -> Config:
