@@ -11,14 +11,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @contextmanager
 def tf32_products(wanted: bool) -> Iterator[None]:
-    """Let float32 products inside the block take tf32, where that is wanted and the card has it."""
-    before = torch.get_float32_matmul_precision()
+    """Let float32 products and convolutions inside the block take tf32, or keep them from it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     if wanted:
         torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = wanted  # torch's own default lets convolutions take it
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @contextmanager

@@ -97,25 +97,26 @@ def test_equals_a_plain_loop_of_torch(data):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_short_products_are_asked_for_inside_a_pass_alone(data, precision):
     inside = []
 
     def loss(batch):
-        now = torch.is_autocast_enabled("cpu"), torch.get_float32_matmul_precision()
-        inside.append(now)
+        products = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        inside.append((torch.is_autocast_enabled("cpu"), *products))
         return {"loss": (module(batch["x"]) - batch["y"]).square().mean()}
 
     module = network().float()
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     x, y = (v.float() for v in data)
     fit_gradient(
         module, loss, lambda epoch: [{"x": x, "y": y}], n_batches=1, seed=0, stage="s",
         settings=SETTINGS.model_copy(update={"precision": precision, "epochs": 2}),
         kept=Checkpoint(None, ""),
     )  # fmt: skip
-    assert inside == [(precision == "bfloat16", "high" if precision == "tf32" else before)] * 2
-    assert torch.get_float32_matmul_precision() == before
+    short = precision == "tf32"
+    assert inside == [(precision == "bfloat16", "high" if short else before[0], short)] * 2
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
     assert not torch.is_autocast_enabled("cpu")
 
 
