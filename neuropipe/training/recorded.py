@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Recorded:
         with torch.cuda.device(device):
             graph, random = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state()
             try:
-                with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+                with torch.cuda.graph(graph, stream=_stream(torch.cuda.current_device())):
                     terms = self.run(self.given)
             except RuntimeError as error:
                 self.refused = True
@@ -81,6 +82,12 @@ class Recorded:
         self.terms = {name: x.detach() for name, x in terms.items()}
         self.gradients = [weight.grad for weight in self.weights]
         return True
+
+
+@cache
+def _stream(card: int) -> torch.cuda.Stream:
+    """Return the card's stream for recordings: one for all, for libraries keep buffers for each."""
+    return torch.cuda.Stream(card)
 
 
 def _recover(random: Tensor) -> None:

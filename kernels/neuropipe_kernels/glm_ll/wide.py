@@ -122,7 +122,8 @@ class _LogLikelihood(torch.autograd.Function):
         w = planes(flat, left=False, along=1) if ctx.exact and slope is None else flat
         d_weight, d_bias = torch.zeros_like(flat), torch.zeros_like(bias)
         step = min(n_bins, max(1, BACK_BLOCK // n_outputs))
-        eta, d_eta = (features.new_empty(step * n_outputs) for _ in range(2))
+        d_eta = features.new_empty(step * n_outputs)
+        eta = torch.empty_like(d_eta) if slope is None else d_eta
         own = torch.empty_like(flat)
         turn = not ctx.exact and n_outputs >= TURN
         for part in blocks(n_bins, n_outputs, BACK_BLOCK):
