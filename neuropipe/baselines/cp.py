@@ -12,7 +12,7 @@ import xarray as xr
 
 from neuropipe.baselines.config import CPConfig
 from neuropipe.baselines.patterns import Patterns, tensor_of
-from neuropipe.batching.refusals import NO_PAIR, refuse_unfitted, say_undefined
+from neuropipe.batching.refusals import NO_PAIR, refuse_rank, refuse_unfitted, say_undefined
 from neuropipe.config import build
 from neuropipe.runtime import generator
 from neuropipe.schema import Recording, Var
@@ -60,7 +60,7 @@ class PlainCP:
         Raises
         ------
         DataError
-            If the tensor is larger than ``most_bytes``.
+            If the tensor is larger than ``most_bytes``, or has not room for so many components.
         """
         from tensorly.cp_tensor import CPTensor
         from tensorly.decomposition import non_negative_parafac_hals
@@ -69,6 +69,7 @@ class PlainCP:
         found = Patterns.of(recordings, c)
         value = tensor_of(found.training, c)
         rank = c.rank if isinstance(c.rank, int) else max(c.rank)
+        refuse_rank("plain_cp", rank, value.shape)
         rng = generator(seed, "start")
         start = CPTensor((np.ones(rank), [rng.random((n, rank)) for n in value.shape]))
         (weight, factors), errors = non_negative_parafac_hals(

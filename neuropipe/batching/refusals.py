@@ -46,6 +46,17 @@ def refuse_lone(recordings: Sequence[Recording]) -> None:
         )
 
 
+def refuse_rank(who: str, rank: int, shape: tuple[int, int, int]) -> None:
+    """Refuse more components than any tensor of a shape (windows, animals, pairs) can have."""
+    t, w, p = shape
+    most = min(t * w, t * p, w * p)
+    if rank > most:
+        raise DataError(
+            f"{who}: rank {rank} is above {most}, the most that a tensor of {t} windows, {w} "
+            f"animals and {p} pairs can have; lower rank"
+        )
+
+
 def refuse_unfitted(estimator: object, learned: str) -> None:
     """Refuse to go on before `fit`, which leaves the attribute `learned`."""
     if not hasattr(estimator, learned):

@@ -7,6 +7,7 @@ from planted_groups import animals
 from neuropipe.baselines.correlation import StaticCorrelation, WindowedCorrelation, windowed
 from neuropipe.baselines.cp import PlainCP
 from neuropipe.batching.windows import attach_windows
+from neuropipe.errors import DataError
 from neuropipe.models.ntf_connectome.estimator import NTFConnectome
 
 
@@ -31,6 +32,14 @@ def test_patterns_that_know_when_and_where_describe_new_times_better(sessions):
         scores[name] = np.mean([model.score(h)["explained_variance"] for h in held])
     assert scores["ntf"] > scores["cp"]  # which takes missing neurons for silent ones
     assert scores["ntf"] > scores["windowed"] > scores["static"] > 0
+
+
+@pytest.mark.parametrize("kind", [PlainCP, NTFConnectome])
+def test_more_components_than_the_tensor_can_have_are_refused(kind):
+    recordings, _ = animals(0, missing=0.0, n_units=10, n_animals=1)
+    few = [attach_windows(r, [(0, 5)]) for r in recordings]
+    with pytest.raises(DataError, match=r"rank 60 is above .* lower rank"):
+        kind(rank=60).fit(few, seed=0)
 
 
 def test_sliding_correlation_is_numpys():

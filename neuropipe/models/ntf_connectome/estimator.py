@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neuropipe.batching.refusals import NO_PAIR, say_undefined
+from neuropipe.batching.refusals import NO_PAIR, refuse_rank, say_undefined
 from neuropipe.batching.trace_door import TraceDoor, enter, source_of
 from neuropipe.config import build
 from neuropipe.errors import DataError, NotFittedError
@@ -201,14 +201,10 @@ class NTFConnectome:
                 "ntf_connectome: no two neurons ever change together, all affinities are zero; "
                 "check the traces and smoothing_windows"
             )
-        t, w, p = x.n_times, len(x.rows_of), x.n_pairs
-        most = min(t * w, t * p, w * p)
-        if max(self.config.ranks) > most:
-            raise DataError(
-                f"ntf_connectome: rank {max(self.config.ranks)} is above {most}, the most that a "
-                f"tensor of {t} windows, {w} animals and {p} pairs can have; lower rank"
-            )
-        if w == 1:
+        n_animals = len(x.rows_of)
+        shape = (x.n_times, n_animals, x.n_pairs)
+        refuse_rank("ntf_connectome", max(self.config.ranks), shape)
+        if n_animals == 1:
             log.info("ntf_connectome: one animal: patterns are those of a matrix, not unique")
 
     def _fingerprint(self, x: Entries, units: Sequence[str], seed: int) -> str:
