@@ -206,7 +206,7 @@ def _trials(
     first: np.ndarray,
     edge: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return onset, extent and label of the trials that lie in a stretch as a whole."""
+    """Return onset, extent and label of the trials that lie in a stretch as a whole, by time."""
     none = np.zeros(0, np.int64)
     if "trials" not in recording.children:
         return none, none, np.zeros(0, dtype=object)
@@ -231,7 +231,10 @@ def _trials(
     whole &= stop - start > (ended - begun) * rate - 1 - HAIR
     label = np.array([str(v) for v in table[source.labels].values], dtype=object)
     label[np.isin(label, UNLABELLED)] = ""
-    return (start + offset)[whole], (stop - start)[whole], label[whole]
+    # by time, so that the order of the table's rows is no matter
+    order = np.lexsort([label.astype(str), stop, start])
+    order = order[whole[order]]
+    return (start + offset)[order], (stop - start)[order], label[order]
 
 
 def part(

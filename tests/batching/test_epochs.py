@@ -75,6 +75,19 @@ def test_only_the_folds_windows_are_read_and_trials_are_whole(drawn, by):
     assert sorted(row) == np.flatnonzero(inside).tolist()
 
 
+def test_the_order_of_the_trials_table_is_no_matter(drawn):
+    recording, _ = drawn
+    train, _ = sides(recording, "run")
+    mixed = train.copy()
+    trials = train["trials"].to_dataset().load()
+    order = np.random.default_rng(0).permutation(trials.sizes["trial"])
+    mixed["trials"] = xr.DataTree(trials.isel(trial=order))
+    one, other = (read(r, VoltageSource()) for r in (train, mixed))
+    assert (np.diff(one.onset) > 0).all()
+    for name in ("onset", "extent", "label"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def test_values_are_the_recording_in_training_deviations(drawn):
     recording, _ = drawn
     train, held = sides(recording, "run")
