@@ -20,7 +20,9 @@ def export(
         Literal["nwb", "bids"], typer.Option("--to", help="One NWB file, or a BIDS folder.")
     ],
     nodes: Annotated[str, typer.Option(help="Nodes to write, with commas; default all.")] = "",
-    task: Annotated[str, typer.Option(help="BIDS task, where the store names none.")] = "export",
+    task: Annotated[
+        str, typer.Option(help="BIDS task; by default the store's own, else export.")
+    ] = "",
 ) -> None:
     """Write a store as NWB or BIDS; what the form has no place for is refused by name."""
     from neuropipe.io.bids_write import write_bids
@@ -39,5 +41,6 @@ def export(
         write_nwb(recording, output)
         written = [output]
     else:
-        written = write_bids(recording, output, task=task)
+        own = (recording[n].attrs.get("task") for n in ("bold", "ieeg") if n in recording.children)
+        written = write_bids(recording, output, task=task or next(filter(None, own), "export"))
     Console().print(f"wrote {len(written)} file(s) under {output}")

@@ -153,7 +153,9 @@ def _pieces(
     own = frame[neural].reset_index(drop=True)
     coords = ieeg_channels.coords(own, file)
     places, system = ieeg_electrodes.contacts(companions, file, own["name"].tolist(), space)
+    task = bids.Name(file).entities.get("task")
     attrs = {"sampling_rate_hz": rate, **_of_sidecar(sidecar), **system}
+    attrs |= {"task": task} if task else {}
     others = np.flatnonzero(~neural)
     names = ieeg_channels.safe_names([frame["name"][i] for i in others])
     pieces = []
