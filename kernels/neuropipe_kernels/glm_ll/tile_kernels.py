@@ -137,6 +137,15 @@ def _predict(
     return b_eta + tl.load(p_bias + i_k * N + o_n, mask=m_n, other=0.0)[None, :]
 
 
+@triton.jit
+def load_counts(p_y, p_mask, o_t, o_n, m, N: tl.constexpr, MASKED: tl.constexpr):
+    """Counts of a tile [BM, BN], and where they were observed; p_y, p_mask: (T, N)."""
+    o_y = o_t.to(tl.int64)[:, None] * N + o_n[None, :]
+    if MASKED:
+        m = m & (tl.load(p_mask + o_y, mask=m, other=0) != 0)
+    return tl.load(p_y + o_y, mask=m, other=0.0), m
+
+
 @triton.jit(do_not_specialize=["T"])
 def ll_kernel(
     p_x, p_w, p_bias, p_y, p_mask, p_std, p_const, p_ll, T,
@@ -159,10 +168,7 @@ def ll_kernel(
         o_n = n + tl.arange(0, BN)
         b_eta = _predict(p_x, p_w, p_bias, o_t, o_n, m_t, i_k, N, F, BF, PRECISION)
         m = m_t[:, None] & (o_n < N)[None, :]
-        o_y = o_t.to(tl.int64)[:, None] * N + o_n[None, :]
-        if MASKED:
-            m = m & (tl.load(p_mask + o_y, mask=m, other=0) != 0)
-        b_y = tl.load(p_y + o_y, mask=m, other=0.0)
+        b_y, m = load_counts(p_y, p_mask, o_t, o_n, m, N, MASKED)
         b_std = 1.0
         if LINK == "identity":
             b_std = tl.load(p_std + o_n, mask=o_n < N, other=1.0)[None, :]
@@ -189,11 +195,7 @@ def slope_kernel(
     m_t = o_t < T
     b_eta = _predict(p_x, p_w, p_bias, o_t, o_n, m_t, i_k, N, F, BF, PRECISION)
     m_out = m_t[:, None] & (o_n < N)[None, :]
-    m = m_out
-    o_y = o_t.to(tl.int64)[:, None] * N + o_n[None, :]
-    if MASKED:
-        m = m & (tl.load(p_mask + o_y, mask=m, other=0) != 0)
-    b_y = tl.load(p_y + o_y, mask=m, other=0.0)
+    b_y, m = load_counts(p_y, p_mask, o_t, o_n, m_out, N, MASKED)
     b_std = 1.0
     if LINK == "identity":
         b_std = tl.load(p_std + o_n, mask=o_n < N, other=1.0)[None, :]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from neuropipe_kernels.glm_ll.tile_kernels import density, slope
+from neuropipe_kernels.glm_ll.tile_kernels import density, load_counts, slope
 
 
 @triton.jit
@@ -66,11 +66,7 @@ def sum_kernel(
         p_e = p_eta + (o_t.to(tl.int64) * K + i_k)[:, None] * N + o_n[None, :]
         b_bias = tl.load(p_bias + i_k * N + o_n, mask=o_n < N, other=0.0)[None, :]
         b_eta = tl.load(p_e, mask=m, other=0.0) + b_bias
-        o_y = o_t.to(tl.int64)[:, None] * N + o_n[None, :]
-        m_seen = m
-        if MASKED:
-            m_seen = m & (tl.load(p_mask + o_y, mask=m, other=0) != 0)
-        b_y = tl.load(p_y + o_y, mask=m_seen, other=0.0)
+        b_y, m_seen = load_counts(p_y, p_mask, o_t, o_n, m, N, MASKED)
         b_std = 1.0
         if LINK == "identity":
             b_std = tl.load(p_std + o_n, mask=o_n < N, other=1.0)[None, :]
@@ -102,11 +98,7 @@ def weigh_kernel(
     b_d = tl.load(p_eta + o_e, mask=m, other=0.0)
     if not SLOPED:
         b_eta = b_d + tl.load(p_bias + i_k * N + o_n, mask=o_n < N, other=0.0)[None, :]
-        o_y = o_t.to(tl.int64)[:, None] * N + o_n[None, :]
-        m_seen = m
-        if MASKED:
-            m_seen = m & (tl.load(p_mask + o_y, mask=m, other=0) != 0)
-        b_y = tl.load(p_y + o_y, mask=m_seen, other=0.0)
+        b_y, m_seen = load_counts(p_y, p_mask, o_t, o_n, m, N, MASKED)
         b_std = 1.0
         if LINK == "identity":
             b_std = tl.load(p_std + o_n, mask=o_n < N, other=1.0)[None, :]
