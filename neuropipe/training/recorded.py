@@ -1,4 +1,4 @@
-"""A forward and backward pass that is recorded on a card once, and replayed for every like batch.
+"""A forward and backward pass that is recorded on a card, and replayed for every like batch.
 
 Where kernels are short a step costs what it takes to launch them: a CUDA graph launches them all
 at once. Numbers stay what they are: the same kernels run in the same order, and random numbers come
@@ -8,22 +8,28 @@ from torch's generator as it is seeded before the step.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-WARM = 3  # passes before the recording, in which libraries choose their kernels and buffers
+WARM = 3  # passes of a kind before it is recorded: libraries choose their kernels and buffers
+KINDS = 16  # recordings, each with gradients of its own
 
 Batch = Mapping[str, Tensor]
+Kind = tuple[tuple[Any, ...], ...]
 Pass = Callable[[Batch], Mapping[str, Tensor]]
 
 
 class Recorded:
-    """A pass, recorded when the first batch's shapes come again; other shapes run as they are.
+    """A pass, recorded for each kind of batch that comes again; other batches run as they are.
+
+    Batches are of one kind if their tensors have the same shapes.
 
     Parameters
     ----------
@@ -36,41 +42,32 @@ class Recorded:
 
     def __init__(self, weights: Sequence[nn.Parameter], run: Pass) -> None:
         self.weights, self.run = weights, run
-        self.kind: dict[str, tuple] = {}
-        self.seen = 0
+        self.seen: Counter[Kind] = Counter()
+        self.replays: dict[Kind, _Replay] = {}
         self.refused = False
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.given: dict[str, Tensor] = {}
-        self.terms: Mapping[str, Tensor] = {}
-        self.gradients: list[Tensor | None] = []
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         """Return the named scalars of a batch; weights then have their gradients."""
-        kind = {name: (x.shape, x.dtype, x.device) for name, x in batch.items()}
-        self.kind = self.kind or kind
-        if kind != self.kind or self.refused:
-            return self.run(batch)
-        if self.graph is None:
-            self.seen += 1
-            if self.seen <= WARM or not self._record(batch):
+        kind = tuple((name, x.shape, x.dtype, x.device) for name, x in batch.items())
+        if kind not in self.replays:
+            self.seen[kind] += 1
+            full = len(self.replays) == KINDS
+            if self.refused or full or self.seen[kind] <= WARM or not self._record(kind, batch):
                 return self.run(batch)
-        for name, x in batch.items():
-            self.given[name].copy_(x)
-        self.graph.replay()  # type: ignore[union-attr]
-        for weight, gradient in zip(self.weights, self.gradients, strict=True):
-            weight.grad = gradient
-        return {name: x.clone() for name, x in self.terms.items()}  # a replay writes over them
+        return self.replays[kind](self.weights, batch)
 
-    def _record(self, batch: Batch) -> bool:
+    def _record(self, kind: Kind, batch: Batch) -> bool:
         """Record the pass, of which nothing runs meanwhile; returns whether that was possible."""
-        self.given = {name: x.clone() for name, x in batch.items()}
-        device = self.weights[0].device
+        given = {name: x.clone() for name, x in batch.items()}
+        # recordings run one after the other, so that they may share what they only pass through
+        pool = next((r.graph.pool() for r in self.replays.values()), None)
         # what is recorded is the work of the current card, on the stream that is given
-        with torch.cuda.device(device):
+        with torch.cuda.device(self.weights[0].device):
             graph, random = torch.cuda.CUDAGraph(), torch.cuda.get_rng_state()
             try:
-                with torch.cuda.graph(graph, stream=_stream(torch.cuda.current_device())):
-                    terms = self.run(self.given)
+                stream = _stream(torch.cuda.current_device())
+                with torch.cuda.graph(graph, pool=pool, stream=stream):
+                    terms = self.run(given)
             except RuntimeError as error:
                 self.refused = True
                 log.warning("steps are not recorded, which costs time alone: %s", first_line(error))
@@ -78,10 +75,26 @@ class Recorded:
                     weight.grad = None
                 _recover(random)
                 return False
-        self.graph = graph
-        self.terms = {name: x.detach() for name, x in terms.items()}
-        self.gradients = [weight.grad for weight in self.weights]
+        terms = {name: x.detach() for name, x in terms.items()}
+        self.replays[kind] = _Replay(graph, given, terms, [w.grad for w in self.weights])
         return True
+
+
+class _Replay(NamedTuple):
+    """A recording, what it reads and what it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    given: Mapping[str, Tensor]
+    terms: Mapping[str, Tensor]
+    gradients: Sequence[Tensor | None]
+
+    def __call__(self, weights: Sequence[nn.Parameter], batch: Batch) -> Mapping[str, Tensor]:
+        for name, x in batch.items():
+            self.given[name].copy_(x)
+        self.graph.replay()
+        for weight, gradient in zip(weights, self.gradients, strict=True):
+            weight.grad = gradient
+        return {name: x.clone() for name, x in self.terms.items()}  # a replay writes over them
 
 
 @cache

@@ -1,15 +1,17 @@
 """Cost of the Neuroformer against neurons, window and history: batches, steps, drawing.
 
 Usage: python tests/scale/token_cost.py [--device cpu] [--neurons 30 300 2000] [--rate-hz 3.0]
-           [--window 5] [--history 15] [--batch 64] [--published] [--movie] [--precision tf32]
+           [--window 5] [--history 15] [--batch 64] [--published] [--movie] [--patch 5 5]
+           [--precision tf32]
 
 A row for each combination, in the default network (``--published``: the paper's sizes and blocks):
 milliseconds to make a batch and to take a step on it, medians of a few; tokens a second that are
 drawn, for one stream and for many side by side, when every stream draws as many spikes a window
 as were recorded, the past's keys included. Units fire independently; bins are 10 ms. Times are
-those of the CPU, one core, or on the clock where the device is a card; there tokens are drawn by
-a recorded graph, and once more without one. ``--movie`` shows each window three frames of 30 x 100
-pixels, as in the paper's lateral recording.
+those of the CPU, one core, or on the clock where the device is a card; there steps and drawing
+are replayed from recorded graphs, and once more run without them. ``--movie`` shows each window
+three frames of 30 x 100 pixels. The paper's lateral recording, its weights and about its spikes:
+``--published --movie --patch 5 5 --neurons 2023 --rate-hz 0.2 --history 5 --batch 160``.
 """
 
 import argparse
@@ -30,12 +32,13 @@ from neuropipe.models.neuroformer.scaling import read_training, sizes_of
 from neuropipe.models.neuroformer.training import initialise
 from neuropipe.runtime import generator
 from neuropipe.training.precision import bfloat16_products, tf32_products
+from neuropipe.training.recorded import WARM, Recorded
 
 BIN_S = 0.01
 HEADER = (
     "neurons", "window", "history", "spikes/window", "past/window", "weights", "ms a batch",
-    "ms a step", "batch/step", "spikes/s trained", "tokens/s, one", "tokens/s, many",
-    "without a graph, one", "many",
+    "ms a step", "GiB", "batch/step", "spikes/s trained", "tokens/s, one", "tokens/s, many",
+    "without a graph: ms a step", "tokens/s, one", "many",
 )  # fmt: skip
 
 
@@ -107,9 +110,38 @@ def drawing_rate(kind, network, raster, scaling, config, n_streams, n_spikes, de
     return n_streams * (n_spikes + 1) / statistics.median(took)
 
 
+def step_ms(o, network, batches, device, *, recorded):
+    """Return the median time of a step, and the peak of memory in GiB where there is a card."""
+    weights = list(network.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=device.type == "cuda")
+
+    def run(batch):
+        with tf32_products(o.precision == "tf32"):
+            with bfloat16_products(o.precision == "bfloat16", device.type):
+                loss = network.losses(batch, "all", 1.0)["loss"]
+            loss.backward()
+        return {"loss": loss.detach()}
+
+    run = Recorded(weights, run) if recorded else run
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    took = []
+    # a kind of batch runs as it is at first, so that only the last round is timed
+    for batch in batches if not recorded else (WARM + 2) * batches:
+        began = clock(device)
+        optimizer.zero_grad(set_to_none=True)
+        run(batch)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        took.append(1e3 * (clock(device) - began))
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
+    return statistics.median(took[1 - len(batches) :]), peak
+
+
 def row(o, n_units, window, history, device):
     """Measure one combination."""
     stimulus = {"stimulus": "stimulus/movie", "n_frames": 3} if o.movie else {}
+    stimulus |= {"patch": tuple(o.patch)} if o.movie and o.patch else {}
     config = Config(
         preset="faithful" if o.published else "default", window_bins=window, history_bins=history,
         min_spikes=1, validation_share=0.0, training={"batch_size": o.batch}, **stimulus,
@@ -120,37 +152,36 @@ def row(o, n_units, window, history, device):
     network = Network(config.form, sizes_of(scaling, config))
     initialise(network, scaling, generator(0, "init"))
     network.to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=device.type == "cuda")
-    loader = Loader(rasters, scaling, config, device, seed=0)
-    batches, steps, spikes, past = [], [], [], []
+    on_card = device.type == "cuda"
+    loader = Loader(rasters, scaling, config, device, seed=0, rounded=on_card)
+    batches, making = [], []
     found = iter(loader(0))
     for _ in range(min(n_batches, loader.n_batches)):
         began = clock(device)
-        batch = next(found)
-        made = clock(device)
-        optimizer.zero_grad(set_to_none=True)
-        with tf32_products(o.precision == "tf32"):
-            with bfloat16_products(o.precision == "bfloat16", device.type):
-                loss = network.losses(batch, "all", 1.0)["loss"]
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        batches.append(1e3 * (made - began))
-        steps.append(1e3 * (clock(device) - made))
-        spikes.append(len(batch["spike"]))
-        past.append(len(batch["past_unit"]) - o.batch)
-    making, step = statistics.median(batches[1:]), statistics.median(steps[1:])
+        batches.append(next(found))
+        making.append(1e3 * (clock(device) - began))
+    # windows end once, so their other tokens are spikes
+    counted = [int(b["counted"].sum()) if on_card else len(b["unit"]) for b in batches]
+    spikes = [n - o.batch for n in counted]
+    past = [int(b["past_mask"].sum()) - o.batch for b in batches]
+    plain, peak = step_ms(o, network, batches, device, recorded=False)
+    step = plain
+    if on_card:
+        step, peak = step_ms(o, network, batches, device, recorded=True)
+    making = statistics.median(making[1:])
     n_spikes = max(round(statistics.mean(spikes) / o.batch), 1)
     network.eval()
-    rates = [
-        drawing_rate(kind, network, rasters[0], scaling, config, n, n_spikes, device)
-        for kind in (Sampler, Unrecorded)[: 1 if device.type == "cpu" else 2]
-        for n in (1, o.streams)
-    ]
+    rates = []
+    for kind in (Sampler, Unrecorded)[: 2 if on_card else 1]:
+        rates += [plain] if kind is Unrecorded else []
+        rates += [
+            drawing_rate(kind, network, rasters[0], scaling, config, n, n_spikes, device)
+            for n in (1, o.streams)
+        ]
     n_weights = sum(p.numel() for p in network.parameters())
     return (
         n_units, window, history, statistics.mean(spikes) / o.batch,
-        statistics.mean(past) / o.batch, n_weights, making, step, making / step,
+        statistics.mean(past) / o.batch, n_weights, making, step, peak, making / step,
         1e3 * statistics.mean(spikes) / (making + step), *rates,
     )  # fmt: skip
 
@@ -165,6 +196,7 @@ def main():
     for name, default in (("batch", 64), ("steps", 5), ("streams", 256)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--precision", default="float32", help="of a step: tf32, bfloat16")
+    parser.add_argument("--patch", type=int, nargs=2, help="pixels of a patch of the movie")
     for name in ("published", "movie"):
         parser.add_argument(f"--{name}", action="store_true")
     o = parser.parse_args()

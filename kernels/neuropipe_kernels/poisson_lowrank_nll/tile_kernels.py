@@ -46,9 +46,43 @@ def _dot(b_x, b_x_low, b_y, b_y_low, b_sum, WHOLE: tl.constexpr):
 
 
 @triton.jit
+def _parts(b_x):
+    """Write float32 as a sum of two tf32, the first one by cutting."""
+    b_first = (b_x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return b_first, b_x - b_first
+
+
+@triton.jit
+def _exp2(b_x, EMULATE: tl.constexpr):
+    """Power of two by the hardware (relative error 2e-7 per unit); below 1e-38 it is zero."""
+    if EMULATE:
+        return tl.exp2(b_x)
+    else:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [b_x], tl.float32, is_pure=True, pack=1
+        )
+
+
+@triton.jit
 def _parted(b_x, BP: tl.constexpr):
     """Part the alternating columns of (rows, 2 BP): those of the mean, those of the variance."""
     return tl.split(tl.reshape(b_x, (b_x.shape[0], BP, 2)))
+
+
+@triton.jit
+def _load(
+    p_w, p_b, p_y, o_m, m_m, n, N, P: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr
+):  # fmt: skip
+    """Load loadings, offsets and counts of a tile; a neuron beyond the last one has no rate."""
+    o_n = n + tl.arange(0, BN)
+    m_n = o_n < N
+    o_p = tl.arange(0, 2 * BP) // 2
+    o_np = o_n[:, None] * P + o_p[None, :]
+    o_mn = o_m.to(tl.int64)[:, None] * N + o_n[None, :]
+    b_w = tl.load(p_w + o_np, mask=m_n[:, None] & (o_p < P)[None, :], other=0.0)
+    b_b = tl.load(p_b + o_n, mask=m_n, other=float("-inf"))
+    b_y = tl.load(p_y + o_mn, mask=m_m[:, None] & m_n[None, :], other=0)
+    return b_w, b_b, b_y
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -88,27 +122,28 @@ def nll_kernel(
     b_yu = tl.zeros((BM, 2 * BP), tl.float32)  # y Uy
     b_lh, b_ll = _halves(b_l * b_g[:, None], EMULATE)
     b_lyh, b_lyl = _halves(b_ly * b_g[:, None], EMULATE)
+    b_first, b_rest = _parts(b_l)
+    b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, 0, N, P, BN, BP)
     n = 0
     while n < N:
+        b_w, b_b, b_y = b_w_next, b_b_next, b_y_next.to(tl.float32)
+        # the next tile is on its way meanwhile
+        b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, n + BN, N, P, BN, BP)
         o_n = n + tl.arange(0, BN)
         m_n = o_n < N
-        b_w = tl.load(
-            p_w + o_n[:, None] * P + o_p[None, :], mask=m_n[:, None] & (o_p < P)[None, :], other=0.0
-        )
         b_u = tl.where((o_q % 2 == 0)[None, :], b_w, 0.5 * b_w * b_w)
-        # beyond the last neuron the rate is zero
-        b_b = tl.load(p_b + o_n, mask=m_n, other=float("-inf"))
         b_uy = tl.where(m_z[None, :], b_w, 0.0)
         b_uy = tl.where((o_q == 1)[None, :] & m_n[:, None], b_b[:, None], b_uy)
-        o_mn = o_m.to(tl.int64)[:, None] * N + o_n[None, :]
-        b_y = tl.load(p_y + o_mn, mask=m_m[:, None] & m_n[None, :], other=0).to(tl.float32)
         if WHOLE:
             b_y = _short(b_y, EMULATE)
             b_y_low = b_y
         else:
             b_y, b_y_low = _halves(b_y, EMULATE)
-        b_log2 = tl.dot(b_l, tl.trans(b_u * LOG2E), input_precision="tf32x3")
-        b_r = tl.exp2(b_log2 + (b_b * LOG2E)[None, :])
+        b_uf, b_ur = _parts(tl.trans(b_u * LOG2E))
+        b_log2 = tl.dot(b_rest, b_uf, input_precision="tf32")
+        b_log2 = tl.dot(b_first, b_ur, b_log2, input_precision="tf32")
+        b_log2 = tl.dot(b_first, b_uf, b_log2, input_precision="tf32")
+        b_r = _exp2(b_log2 + (b_b * LOG2E)[None, :], EMULATE)
         b_nll += tl.sum(b_r, 1)
         b_uh, b_ul = _halves(b_uy, EMULATE)
         b_yu = _dot(b_y, b_y_low, b_uh, b_ul, b_yu, WHOLE)
@@ -121,11 +156,11 @@ def nll_kernel(
             b_dy = _dot(tl.trans(b_y), tl.trans(b_y_low), b_lyh, b_lyl, b_zero, WHOLE)
             b_z_part, b_v_part = _parted(b_du - tl.where(m_z[None, :], b_dy, 0.0), BP)
             o_k = tl.arange(0, BP)
-            o_np = o_n[:, None] * P + o_k[None, :]
             m_np = m_n[:, None] & (o_k < P)[None, :]
-            b_own = tl.load(p_w + o_np, mask=m_np, other=0.0)
+            b_own, _ = _parted(b_w, BP)
             o_part = i_m.to(tl.int64) * N
-            tl.store(p_dw + o_part * P + o_np, b_z_part + b_own * b_v_part, mask=m_np)
+            p_part = p_dw + o_part * P + o_n[:, None] * P + o_k[None, :]
+            tl.store(p_part, b_z_part + b_own * b_v_part, mask=m_np)
             b_db = tl.sum(b_r * b_g[:, None], 0)
             b_db -= tl.sum(tl.where((o_q == 1)[None, :], b_dy, 0.0), 1)
             tl.store(p_db + o_part + o_n, b_db, mask=m_n)

@@ -17,34 +17,33 @@ class Rows:
     ----------
     mask : (row, position) bool
         Where there is a token.
-    flat : (token,) int64
-        Position of each packed token in the flattened (row, position).
+    flat : (token,) int64 or None
+        Position of each packed token in the flattened (row, position); None where every position
+        has its token, whether the mask shows it or not.
     """
 
     mask: Tensor
-    flat: Tensor
+    flat: Tensor | None
 
     def padded(self, x: Tensor) -> Tensor:
         """Return packed tokens (token, ...) as (row, position, ...), zeros where there is none."""
         rows, length = self.mask.shape
+        if self.flat is None:
+            return x.unflatten(0, (rows, length))
         # a copy to distinct places: its gradient is a plain selection
         out = x.new_zeros(rows * length, *x.shape[1:]).index_copy(0, self.flat, x)
         return out.unflatten(0, (rows, length))
 
     def packed(self, x: Tensor) -> Tensor:
         """Return padded tokens (row, position, ...) as (token, ...)."""
-        return x.flatten(0, 1).index_select(0, self.flat)
+        x = x.flatten(0, 1)
+        return x if self.flat is None else x.index_select(0, self.flat)
 
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean over the tokens of each row, (row, ...)."""
         weight = self.mask.to(x.dtype)
         weight = weight / weight.sum(1, keepdim=True)
         return torch.einsum("rp,rpe->re", weight, self.padded(x))
-
-
-def dense_rows(mask: Tensor) -> Rows:
-    """Return rows of tokens that lie padded already, (row, position) flattened."""
-    return Rows(mask, torch.arange(mask.numel(), device=mask.device))
 
 
 class Attention(nn.Module):

@@ -19,6 +19,7 @@ from neuropipe.batching.tokens import (
 )
 from neuropipe.errors import DataError
 from neuropipe.models.neuroformer.config import Config
+from neuropipe.models.neuroformer.padding import padded
 from neuropipe.models.neuroformer.scaling import Scaling, labels_of
 from neuropipe.runtime import generator
 from neuropipe.training.processes import share
@@ -38,6 +39,7 @@ class Packed(TypedDict, total=False):
     spike: Tensor  # (spike,) tokens that a spike follows
     mask: Tensor  # (window, position)
     flat: Tensor  # (token,)
+    counted: Tensor  # (token,) of a batch of round size: False for tokens that fill it up
     past_unit: Tensor  # (past token,)
     past_lag: Tensor  # (past token,)
     past_place: Tensor  # (past token,)
@@ -52,9 +54,18 @@ class Packed(TypedDict, total=False):
 
 
 def make_batch(
-    raster: Raster, windows: Windows, scaling: Scaling, config: Config, device: torch.device
+    raster: Raster,
+    windows: Windows,
+    scaling: Scaling,
+    config: Config,
+    device: torch.device,
+    *,
+    rounded: bool = False,
 ) -> dict[str, Tensor]:
-    """Return a packed batch of windows of one session, on the device; see `Packed`."""
+    """Return a packed batch of windows of one session, on the device; see `Packed`.
+
+    One that is `rounded` has sizes that other batches have as well; see `padding`.
+    """
     w, h = config.window_bins, config.history_bins
     first = scaling.first[raster.key]
     spikes = tokens_between(raster, windows.start, windows.start + windows.size)
@@ -113,6 +124,7 @@ def make_batch(
     if config.targets:
         label = labels_of(raster, windows, scaling, config)
         out["label"] = label.astype(np.float32 if config.target_kind == "regression" else np.int64)
+    out = padded(out) if rounded else out
     return {k: torch.as_tensor(v).to(device, non_blocking=True) for k, v in out.items()}
 
 
@@ -138,6 +150,8 @@ class Loader:
         Shuffles windows and draws offsets.
     labelled : bool
         Whether only windows with a label are of use.
+    rounded : bool
+        As of `make_batch`.
 
     Notes
     -----
@@ -154,9 +168,10 @@ class Loader:
         *,
         seed: int,
         labelled: bool = False,
+        rounded: bool = False,
     ) -> None:
         self.rasters, self.scaling, self.config, self.device = rasters, scaling, config, device
-        self.seed, self.labelled = seed, labelled
+        self.seed, self.labelled, self.rounded = seed, labelled, rounded
         size = config.training.batch_size
         shift = config.window_bins - 1 if config.random_offsets else 0
         number = [min(len(self._windows(r, s)) for s in {0, shift}) for r in rasters]
@@ -199,8 +214,9 @@ class Loader:
         for k in rng.permutation(len(plan)):
             n, chosen = plan[k]
             yield make_batch(
-                self.rasters[n], cut[n].take(share(chosen)), self.scaling, self.config, self.device
-            )
+                self.rasters[n], cut[n].take(share(chosen)), self.scaling, self.config, self.device,
+                rounded=self.rounded,
+            )  # fmt: skip
 
 
 def in_batches(

@@ -39,8 +39,9 @@ class Layer:
     Parameters
     ----------
     block : Block
-    mask : (window, 1, 1, position) bool, optional
-        Keys that there are; none for a block that looks at the current spikes so far.
+    mask : (window, 1, 1, position), optional
+        Added to scores: 0 for keys that there are, else -inf; none for a block that looks at the
+        current spikes so far.
     """
 
     def __init__(self, block: Block) -> None:
@@ -65,10 +66,11 @@ class Layer:
         fresh = self.make_room(n_windows, n_keys, tokens.device)
         if fresh:
             room = self.key.shape[2]
-            self.mask = torch.zeros(n_windows, 1, 1, room, dtype=torch.bool, device=tokens.device)
+            # of numbers, since a bool one is turned to numbers in every layer and step
+            self.mask = torch.zeros(n_windows, 1, 1, room, device=tokens.device)
         self.key[:, :, :n_keys], self.value[:, :, :n_keys] = key, value
-        self.mask.zero_()  # type: ignore[union-attr]
-        self.mask[:, 0, 0, :n_keys] = rows.mask  # type: ignore[index]
+        self.mask.fill_(-torch.inf)  # type: ignore[union-attr]
+        self.mask[:, 0, 0, :n_keys].masked_fill_(rows.mask, 0.0)  # type: ignore[index]
         return fresh
 
 
@@ -137,7 +139,7 @@ class Cache:
         bin : (window,)
         """
         x = self.network.spikes.current(unit, bin, self.step.expand(len(unit)))
-        so_far = (self.place <= self.step)[None, None, None]
+        so_far = torch.where(self.place <= self.step, 0.0, -torch.inf)[None, None, None]
         fused = (*self.to_past, *self.to_stimulus, *self.to_covariates)
         for layer in (*self.encode, *fused, *self.mix):
             block, attention = layer.block, layer.block.attention

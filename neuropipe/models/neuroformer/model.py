@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuropipe.models.neuroformer.attention import Rows, dense_rows, stack
+from neuropipe.models.neuroformer.attention import Rows, stack
 from neuropipe.models.neuroformer.config import Form
 from neuropipe.models.neuroformer.embedding import (
     CovariateEmbedding,
@@ -118,14 +118,14 @@ class Network(nn.Module):
         stimulus = covariates = None
         if self.sizes.frame is not None:
             x, mask = self.frames(batch["frame"], batch["frame_lag"], batch["frame_seen"])
-            rows = dense_rows(mask)
+            rows = Rows(mask, None)
             x = self.drop(x.flatten(0, 1))
             for block in self.encode_frames:
                 x = block(x, rows, source_rows=rows)
             stimulus = (x, rows)
         if self.sizes.n_covariates:
             x, mask = self.covariates(batch["covariate"], batch["covariate_seen"])
-            covariates = (self.drop(x.flatten(0, 1)), dense_rows(mask))
+            covariates = (self.drop(x.flatten(0, 1)), Rows(mask, None))
         return Streams((self.drop(past), past_rows), stimulus, covariates)
 
     def current(self, batch: Batch) -> tuple[Tensor, Rows]:
@@ -214,9 +214,9 @@ class Network(nn.Module):
         loss = state.new_zeros(())
         if objective != "behavior":
             time, unit = self.log_probability(state, batch)
-            n = len(time)
-            out["spikes"] = part(-(time + unit).mean(), n)
-            loss = part(-(f.time_weight * time + f.unit_weight * unit).mean(), n)
+            n, counted = len(time), batch.get("counted")
+            out["spikes"] = part(-_mean(time + unit, counted), n)
+            loss = part(-_mean(f.time_weight * time + f.unit_weight * unit, counted), n)
             if self.alignment is not None:
                 other = [s for s in (streams.stimulus, streams.covariates) if s is not None]
                 out["alignment"] = self.alignment([rows.mean(x), *(r.mean(s) for s, r in other)])
@@ -226,3 +226,8 @@ class Network(nn.Module):
             out["behavior"] = self.behavior.loss(self.decode(state, rows), batch["label"])
             loss = loss + behavior_weight * out["behavior"]
         return {"loss": loss, **out}
+
+
+def _mean(x: Tensor, counted: Tensor | None) -> Tensor:
+    """Return the mean of those values that count, all by default."""
+    return x.mean() if counted is None else (x * counted).sum() / counted.sum()

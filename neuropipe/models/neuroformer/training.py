@@ -15,6 +15,7 @@ from neuropipe.models.neuroformer.batches import Loader, in_batches
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Batch, Network
 from neuropipe.models.neuroformer.scaling import Scaling
+from neuropipe.training import processes
 from neuropipe.training.checkpoint import Checkpoint
 from neuropipe.training.history import History
 from neuropipe.training.loop import fit_gradient
@@ -98,7 +99,11 @@ def train(
         rasters = [split_tail(r, 1 - config.label_share, 0)[0] for r in rasters]
     early, late = divided(rasters, config)
     labelled = config.objective == "behavior"
-    loader = Loader(early, scaling, config, device, seed=seed, labelled=labelled)
+    # on a card passes are recorded, one for each size of batch
+    rounded = device.type == "cuda" and processes.n_processes() == 1
+    loader = Loader(
+        early, scaling, config, device, seed=seed, labelled=labelled, rounded=rounded
+    )  # fmt: skip
 
     def loss(batch: Batch) -> dict[str, torch.Tensor]:
         return network.losses(batch, config.objective, config.behavior_weight)
@@ -108,7 +113,7 @@ def train(
 
     return fit_gradient(
         network, loss, loader, settings=config.training, n_batches=loader.n_batches, seed=seed,
-        stage=stage, kept=kept, validate=validate if late else None, shared=True,
+        stage=stage, kept=kept, validate=validate if late else None, shared=True, steady=rounded,
     )  # fmt: skip
 
 
