@@ -28,7 +28,7 @@ SHORTEST = 16
 RADIX = 32
 
 
-def plan(n_sequences: int, n_bins: int, target: int) -> Plan:
+def plan(n_sequences: int, n_bins: int, target: int, radix: int = RADIX) -> Plan:
     """Choose chunks that fill the device without making the scan over them long.
 
     Parameters
@@ -37,6 +37,8 @@ def plan(n_sequences: int, n_bins: int, target: int) -> Plan:
         Shape of the batch.
     target : int
         Chunks that fill the device, all sequences together.
+    radix : int
+        Run length of every level but the last, whose runs are up to twice as long.
 
     Returns
     -------
@@ -46,10 +48,8 @@ def plan(n_sequences: int, n_bins: int, target: int) -> Plan:
     if n_bins <= 4 * RADIX**2:
         # A short sequence: balance the steps inside a chunk and the steps over chunks.
         n = min(n, math.isqrt(n_bins))
-    if n <= 2 * RADIX:
-        return Plan(n, (n,))
-    if n <= 2 * RADIX**2:
-        top = n // RADIX
-        return Plan(RADIX * top, (RADIX, top))
-    top = n // RADIX**2
-    return Plan(RADIX**2 * top, (RADIX, RADIX, top))
+    radices = []
+    while n > 2 * radix:
+        radices.append(radix)
+        n //= radix
+    return Plan(math.prod(radices) * n, (*radices, n))

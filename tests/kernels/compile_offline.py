@@ -154,7 +154,7 @@ def configurations() -> Iterator[tuple[Any, dict[str, Any], dict[str, str], dict
         (20, 1024, True, "*i64"),
         (64, 100, True, "*fp32"),
     ):
-        tile = lowrank.tile(neurons, latents)
+        tile = lowrank.tile(neurons, latents, gradient)
         options = {k: tile.pop(k) for k in ("num_warps", "num_stages")}
         form = {"SPREAD": latents != 3, "WEIGHTED": latents != 8, "GRADIENT": gradient}
         meta = {"P": latents, "WHOLE": counts == "*u8", "EMULATE": False, **form, **tile}

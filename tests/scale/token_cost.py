@@ -2,15 +2,15 @@
 
 Usage: python tests/scale/token_cost.py [--device cpu] [--neurons 30 300 2000] [--rate-hz 3.0]
            [--window 5] [--history 15] [--batch 64] [--published] [--movie] [--patch 5 5]
-           [--precision tf32]
+           [--precision tf32] [--compiled]
 
 A row for each combination, in the default network (``--published``: the paper's sizes and blocks):
-milliseconds to make a batch and to take a step on it, medians of a few; tokens a second that are
-drawn, for one stream and for many side by side, when every stream draws as many spikes a window
-as were recorded, the past's keys included. Units fire independently; bins are 10 ms. Times are
-those of the CPU, one core, or on the clock where the device is a card; there steps and drawing
-are replayed from recorded graphs, and once more run without them. ``--movie`` shows each window
-three frames of 30 x 100 pixels. The paper's lateral recording, its weights and about its spikes:
+milliseconds to make a batch, median, and to take a step on it, mean of a few; tokens a second
+that are drawn, for one stream and for many side by side, when every stream draws as many spikes
+a window as were recorded, the past's keys included. Units fire independently; bins are 10 ms.
+Times are those of the CPU, one core, or on the clock where the device is a card; there steps and
+drawing are replayed from recorded graphs, and once more run without them. ``--movie`` shows each
+window three frames of 30 x 100 pixels. The paper's lateral recording, its weights and about its spikes:
 ``--published --movie --patch 5 5 --neurons 2023 --rate-hz 0.2 --history 5 --batch 160``.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuropipe.models.neuroformer.attention import Block
 from neuropipe.models.neuroformer.batches import Loader, make_batch
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.decoding import Sampler
@@ -111,7 +112,7 @@ def drawing_rate(kind, network, raster, scaling, config, n_streams, n_spikes, de
 
 
 def step_ms(o, network, batches, device, *, recorded):
-    """Return the median time of a step, and the peak of memory in GiB where there is a card."""
+    """Return the mean time of steps in a row, and the peak of a card's memory in GiB."""
     weights = list(network.parameters())
     optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=device.type == "cuda")
 
@@ -125,17 +126,18 @@ def step_ms(o, network, batches, device, *, recorded):
     run = Recorded(weights, run) if recorded else run
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    took = []
     # a kind of batch runs as it is at first, so that only the last round is timed
-    for batch in batches if not recorded else (WARM + 2) * batches:
+    rounds = WARM + 2 if recorded else 2
+    for _ in range(rounds):
         began = clock(device)
-        optimizer.zero_grad(set_to_none=True)
-        run(batch)
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        took.append(1e3 * (clock(device) - began))
+        for batch in batches:
+            optimizer.zero_grad(set_to_none=True)
+            run(batch)
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+    took = 1e3 * (clock(device) - began) / len(batches)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
-    return statistics.median(took[1 - len(batches) :]), peak
+    return took, peak
 
 
 def row(o, n_units, window, history, device):
@@ -152,6 +154,9 @@ def row(o, n_units, window, history, device):
     network = Network(config.form, sizes_of(scaling, config))
     initialise(network, scaling, generator(0, "init"))
     network.to(device).train()
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.compiled = o.compiled
     on_card = device.type == "cuda"
     loader = Loader(rasters, scaling, config, device, seed=0, rounded=on_card)
     batches, making = [], []
@@ -197,7 +202,7 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--precision", default="float32", help="of a step: tf32, bfloat16")
     parser.add_argument("--patch", type=int, nargs=2, help="pixels of a patch of the movie")
-    for name in ("published", "movie"):
+    for name in ("published", "movie", "compiled"):
         parser.add_argument(f"--{name}", action="store_true")
     o = parser.parse_args()
     torch.set_num_threads(1)

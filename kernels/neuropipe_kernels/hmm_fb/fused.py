@@ -17,6 +17,8 @@ TILE_STATES = 32
 LANE_TARGET, WIDE_TARGET = 65536, 32768
 MANY_STATES = 5
 TILE_TARGET = 16384
+# Run length of the scan over chunks.
+RADIX = 16
 # Values above which lanes work on turned copies, unless a bin is whole 16-byte accesses: lanes
 # that read value by value, each in a cache line of its own, are cheap only while all is in cache.
 TURN = 2**21
@@ -86,7 +88,7 @@ def forward_backward(
     n_sequences, n_bins, n_states = ll.shape
     lanes = n_states <= LANE_STATES
     target = LANE_TARGET if n_states < MANY_STATES else WIDE_TARGET
-    n, radices = plan(n_sequences, n_bins, target if lanes else TILE_TARGET)
+    n, radices = plan(n_sequences, n_bins, target if lanes else TILE_TARGET, RADIX)
     kernels = lane_kernels if lanes else tile_kernels
     ragged = lengths is not None
     stride_P = n_states**2 if P.ndim == 3 else 0

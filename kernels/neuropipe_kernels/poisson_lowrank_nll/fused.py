@@ -21,11 +21,19 @@ def serves(z: torch.Tensor) -> bool:
     return z.dtype == torch.float32 and z.shape[1] <= MOST_LATENTS and len(z) > 0
 
 
-def tile(n_neurons: int, n_latents: int) -> dict[str, int]:
-    """Choose the tile of one program and its warps; larger ones spill more registers."""
+def tile(n_neurons: int, n_latents: int, gradient: bool) -> dict[str, Any]:
+    """Choose the tile of one program, its warps, and whether counts are loaded a tile ahead.
+
+    Larger tiles spill registers, and so does loading ahead with many latents and the gradient.
+    """
     bp = max(8, triton.next_power_of_2(n_latents))
+    few = bp <= 16
     bn = min(64 if bp <= 32 else 32, max(16, triton.next_power_of_2(n_neurons)))
-    return {"BM": 64, "BN": bn, "BP": bp, "num_warps": 4, "num_stages": 2}
+    tiles = {"BM": 64, "BN": bn, "BP": bp, "AHEAD": few or not gradient, "num_warps": 4}
+    if not gradient and bp <= 32:
+        tiles |= {"BM": 128, "BN": min(bn, 64 if n_neurons > 128 else 32)}
+        tiles["num_warps"] = 4 if few else 8
+    return {**tiles, "num_stages": 2}
 
 
 def launch(
@@ -49,7 +57,7 @@ def launch(
     n_neurons = len(weight)
     spread = variance is not None
     v = variance.contiguous() if spread else z
-    meta = tile(n_neurons, n_latents)
+    meta = tile(n_neurons, n_latents, gradient)
     programs = triton.cdiv(n_bins, meta["BM"])
     nll = z.new_empty(n_bins)
     d_z = d_v = d_weight = d_offset = nll

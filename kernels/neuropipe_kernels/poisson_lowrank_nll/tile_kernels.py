@@ -31,9 +31,18 @@ def _short(b_x, EMULATE: tl.constexpr):
 
 @triton.jit
 def _halves(b_x, EMULATE: tl.constexpr):
-    """Write float32 as a sum of two bfloat16."""
-    b_high = _short(b_x, EMULATE)
-    return b_high, _short(b_x - b_high.to(tl.float32), EMULATE)
+    """Write float32 as a sum of two bfloat16; the first is rounded as an integer, which is fast."""
+    b_high = ((b_x.to(tl.int32, bitcast=True) + 0x8000) & -65536).to(tl.float32, bitcast=True)
+    return _short(b_high, EMULATE), _short(b_x - b_high, EMULATE)
+
+
+@triton.jit
+def _number(b_y):
+    """Convert counts to float32, those of one byte as the last bits of 2 ** 23 + count."""
+    if b_y.dtype == tl.uint8:
+        return (b_y.to(tl.int32) | 0x4B000000).to(tl.float32, bitcast=True) - 8388608.0
+    else:
+        return b_y.to(tl.float32)
 
 
 @triton.jit
@@ -90,7 +99,7 @@ def nll_kernel(
     p_z, p_v, p_w, p_b, p_y, p_g, p_nll, p_dz, p_dv, p_dw, p_db, M, N,
     P: tl.constexpr, SPREAD: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr,
     WHOLE: tl.constexpr, EMULATE: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BP: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """Sum BM bins over neurons, and with GRADIENT differentiate in the same tile.
 
@@ -123,17 +132,21 @@ def nll_kernel(
     b_lh, b_ll = _halves(b_l * b_g[:, None], EMULATE)
     b_lyh, b_lyl = _halves(b_ly * b_g[:, None], EMULATE)
     b_first, b_rest = _parts(b_l)
-    b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, 0, N, P, BN, BP)
+    if AHEAD:
+        b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, 0, N, P, BN, BP)
     n = 0
     while n < N:
-        b_w, b_b, b_y = b_w_next, b_b_next, b_y_next.to(tl.float32)
-        # the next tile is on its way meanwhile
-        b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, n + BN, N, P, BN, BP)
+        if AHEAD:  # the next tile is on its way meanwhile
+            b_w, b_b, b_y = b_w_next, b_b_next, b_y_next
+            b_w_next, b_b_next, b_y_next = _load(p_w, p_b, p_y, o_m, m_m, n + BN, N, P, BN, BP)
+        else:
+            b_w, b_b, b_y = _load(p_w, p_b, p_y, o_m, m_m, n, N, P, BN, BP)
         o_n = n + tl.arange(0, BN)
         m_n = o_n < N
         b_u = tl.where((o_q % 2 == 0)[None, :], b_w, 0.5 * b_w * b_w)
         b_uy = tl.where(m_z[None, :], b_w, 0.0)
         b_uy = tl.where((o_q == 1)[None, :] & m_n[:, None], b_b[:, None], b_uy)
+        b_y = _number(b_y)
         if WHOLE:
             b_y = _short(b_y, EMULATE)
             b_y_low = b_y

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+KINDS = 32  # of blocks and rows, at most, that torch compiles code for
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,13 @@ class Rows:
     flat : (token,) int64 or None
         Position of each packed token in the flattened (row, position); None where every position
         has its token, whether the mask shows it or not.
+    full : bool
+        Whether the mask shows every position.
     """
 
     mask: Tensor
     flat: Tensor | None
+    full: bool = False
 
     def padded(self, x: Tensor) -> Tensor:
         """Return packed tokens (token, ...) as (row, position, ...), zeros where there is none."""
@@ -75,10 +82,12 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return what the heads see, (row, position, width); no mask stands for a causal one."""
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
+        """Return what the heads see of the keys that a mask shows, (row, position, width)."""
         seen = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None,
+            q, k, v, attn_mask=mask, is_causal=causal,
             dropout_p=self.dropout if self.training else 0.0,
         )  # fmt: skip
         return self.out(seen.transpose(1, 2).flatten(2))
@@ -96,8 +105,8 @@ class Attention(nn.Module):
         q = self.queries(x, rows)
         if source_rows is None:
             # padding comes last, so a causal query never meets it
-            return rows.packed(self.attend(q, *self.keys(source, rows), None))
-        mask = source_rows.mask[:, None, None]
+            return rows.packed(self.attend(q, *self.keys(source, rows), None, causal=True))
+        mask = None if source_rows.full else source_rows.mask[:, None, None]
         return rows.packed(self.attend(q, *self.keys(source, source_rows), mask))
 
 
@@ -130,6 +139,7 @@ class Block(nn.Module):
         )
         self.after = nn.LayerNorm(width) if published else nn.Identity()
         self.drop = nn.Dropout(dropout)
+        self.compiled = False  # whether torch.compile fuses it in training
 
     def own(self, x: Tensor, normal: Tensor) -> Tensor:
         """Return what a self-attention takes its keys and values from."""
@@ -148,21 +158,36 @@ class Block(nn.Module):
         source: Tensor | None = None,
         source_rows: Rows | None = None,
     ) -> Tensor:
+        """Return x (token, width) after the block; see `whole`."""
+        run = _compiled() if self.compiled and self.training else Block.whole
+        return run(self, x, rows, source, source_rows)
+
+    def whole(
+        self, x: Tensor, rows: Rows, source: Tensor | None, source_rows: Rows | None
+    ) -> Tensor:
         """Return x (token, width) after the block.
 
         Parameters
         ----------
         x : (token, width)
         rows : Rows
-        source : (token, width), optional
+        source : (token, width) or None
             Of a block that attends to another stream.
-        source_rows : Rows, optional
+        source_rows : Rows or None
             Its rows; a block without another stream attends to all of x if they are given, and
             causally if not.
         """
         normal = self.before(x)
         seen_in = self.own(x, normal) if source is None else self.source(source)
         return self.finish(x, self.attention(normal, rows, seen_in, source_rows))
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    """Return the block's pass, compiled once for all blocks of a kind and all numbers of tokens."""
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, KINDS)
+    return torch.compile(Block.whole, dynamic=True)
 
 
 def stack(

@@ -47,7 +47,7 @@ class Packed(TypedDict, total=False):
     past_flat: Tensor  # (past token,)
     frame: Tensor  # (window, frame, y, x) scaled
     frame_lag: Tensor  # (window, frame) bins
-    frame_seen: Tensor  # (window, frame)
+    frame_seen: Tensor  # (window, frame) all of them where it is left out
     covariate: Tensor  # (window, bin, covariate) scaled
     covariate_seen: Tensor  # (window, bin)
     label: Tensor  # (window, target) scaled value or class

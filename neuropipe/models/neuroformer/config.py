@@ -55,6 +55,10 @@ class Schedule(Training):
     warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up.")
     final_share: float = Field(0.02, ge=0, le=1, description="Share of the rate at the end.")
     clip_norm: float | None = Field(1.0, gt=0, description="Longest gradient of all weights.")
+    compiled: bool = Field(
+        False,
+        description="On a card: let torch.compile fuse the blocks, which takes a minute at first.",
+    )
 
 
 class Config(BaseModel):

@@ -103,8 +103,10 @@ class FrameEmbedding(nn.Module):
         self.lag = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
         self.nothing = nn.Parameter(torch.zeros(width))
 
-    def forward(self, frame: Tensor, lag: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens (window, token, width) and which there are (window, token).
+    def forward(
+        self, frame: Tensor, lag: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (window, token, width) and which there are (window, token); None: all.
 
         Parameters
         ----------
@@ -112,19 +114,20 @@ class FrameEmbedding(nn.Module):
             Scaled.
         lag : (window, frame), bins
             Onset from the start of the window.
-        seen : (window, frame) bool
+        seen : (window, frame) bool, or None for all
 
         Notes
         -----
         The first token stands for no frame at all, and is always there.
         """
-        frame = torch.where(seen[..., None, None], frame, 0.0)
+        if seen is not None:
+            frame = torch.where(seen[..., None, None], frame, 0.0)
         (rows, columns), (py, px) = self.grid, self.patch
         cut = frame[..., : rows * py, : columns * px]
         cut = cut.unflatten(-2, (rows, py)).unflatten(-1, (columns, px))  # (w, f, row, py, col, px)
         if self.joined:
             patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)[:, None]
-            lag, seen = lag[:, -1:], seen[:, -1:]
+            lag, seen = lag[:, -1:], None if seen is None else seen[:, -1:]
         else:
             patches = cut.permute(0, 1, 2, 4, 3, 5).flatten(4)
         x = functional.relu(self.norm(self.pixels(patches)))  # (w, f, row, col, width)
@@ -133,10 +136,11 @@ class FrameEmbedding(nn.Module):
         x = x + self.column(torch.arange(columns, device=device))
         x = x + self.lag(lag[..., None] / self.window_bins)[:, :, None, None]
         tokens = x.flatten(1, 3)
+        tokens = torch.cat([self.nothing.expand(len(tokens), 1, -1), tokens], 1)
+        if seen is None:
+            return tokens, None
         mask = seen.repeat_interleave(rows * columns, 1)
-        first = self.nothing.expand(len(tokens), 1, -1)
-        always = torch.ones_like(mask[:, :1])
-        return torch.cat([first, tokens], 1), torch.cat([always, mask], 1)
+        return tokens, torch.cat([torch.ones_like(mask[:, :1]), mask], 1)
 
 
 class CovariateEmbedding(nn.Module):

@@ -117,8 +117,9 @@ class Network(nn.Module):
         past_rows = Rows(batch["past_mask"], batch["past_flat"])
         stimulus = covariates = None
         if self.sizes.frame is not None:
-            x, mask = self.frames(batch["frame"], batch["frame_lag"], batch["frame_seen"])
-            rows = Rows(mask, None)
+            x, mask = self.frames(batch["frame"], batch["frame_lag"], batch.get("frame_seen"))
+            full = mask is None
+            rows = Rows(x.new_ones(x.shape[:2], dtype=torch.bool) if full else mask, None, full)
             x = self.drop(x.flatten(0, 1))
             for block in self.encode_frames:
                 x = block(x, rows, source_rows=rows)

@@ -20,7 +20,8 @@ def padded(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        The batch, and ``counted (token,)``: True for the tokens that it had.
+        The batch, and ``counted (token,)``: True for the tokens that it had. ``frame_seen`` is
+        left out where it is true everywhere, since attention without a mask is faster.
 
     Notes
     -----
@@ -50,6 +51,8 @@ def padded(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not name:
             # an end gives no unit; of what is added each is followed by one, in name
             out["spike"] = np.flatnonzero(np.pad(spike, (0, added), constant_values=True))
+    if "frame_seen" in out and out["frame_seen"].all():
+        del out["frame_seen"]
     return out
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from neuropipe.batching.raster import Raster, split_tail
 from neuropipe.batching.tokens import cut_windows
+from neuropipe.models.neuroformer.attention import Block
 from neuropipe.models.neuroformer.batches import Loader, in_batches
 from neuropipe.models.neuroformer.config import Config
 from neuropipe.models.neuroformer.model import Batch, Network
@@ -101,6 +102,9 @@ def train(
     labelled = config.objective == "behavior"
     # on a card passes are recorded, one for each size of batch
     rounded = device.type == "cuda" and processes.n_processes() == 1
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.compiled = rounded and config.training.compiled
     loader = Loader(
         early, scaling, config, device, seed=seed, labelled=labelled, rounded=rounded
     )  # fmt: skip
