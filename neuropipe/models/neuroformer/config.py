@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neuropipe.training.settings import Training
 
-REVISION = 1  # raised whenever the same parameters would give other numbers
+REVISION = 2  # raised whenever the same parameters would give other numbers
 
 
 class Form(NamedTuple):
