@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 from tiny_neuroformer import CPU, SEEING, tiny
 
 from neuropipe.batching.tokens import cut_windows
+from neuropipe.models.neuroformer import attention
+from neuropipe.models.neuroformer.attention import Block
 from neuropipe.models.neuroformer.batches import Loader, make_batch
 from neuropipe.models.neuroformer.padding import LEAST, round_number
 from neuropipe.models.neuroformer.training import train
@@ -71,6 +74,36 @@ def test_round_numbers(parts):
     assert all(r <= n * (1 + 1 / parts) for n, r in enumerate(numbers, 1) if n >= 16 * parts)
     assert len(set(numbers)) < 80
     assert [round_number(n, 4) for n in (1, 16, 17, 128, 129, 1000)] == [16, 16, 32, 128, 160, 1024]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's own look at it
+def test_blocks_are_traced_whole_and_once_for_all_sizes(monkeypatch):
+    """As on a card, but without a compiler: torch traces the blocks and runs what it traced."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    traced = torch.compile(Block.whole, dynamic=True, fullgraph=True, backend=counter)
+    monkeypatch.setattr(attention, "_compiled", lambda: traced)
+    settings = {"dropout": 0.0, "training": {"batch_size": 4, "epochs": 1}}
+    network, raster, scaling, config = tiny(**{**SEEING, **PUBLISHED, **settings})
+    network.train()
+    loader = Loader([raster], scaling, config, CPU, seed=0, rounded=True)
+    drawn = [b for epoch in range(5) for b in loader(epoch) if "frame_seen" not in b]
+    batches = {len(b["unit"]): b for b in drawn}
+    assert len(batches) > 1
+    traces = []
+    for batch in batches.values():
+        grads = []
+        for compiled in (False, True):
+            for module in network.modules():
+                if isinstance(module, Block):
+                    module.compiled = compiled
+            network.zero_grad(set_to_none=True)
+            network.losses(batch, "all", 1.0)["loss"].backward()
+            grads.append({k: p.grad for k, p in network.named_parameters() if p.grad is not None})
+        traces.append(counter.frame_count)
+        for name, grad in grads[0].items():
+            error = (grad - grads[1][name]).abs().max()
+            assert error <= 1e-5 * grad.abs().max() + 1e-8, name
+    assert traces == traces[:1] * len(traces)
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ that are drawn, for one stream and for many side by side, when every stream draw
 a window as were recorded, the past's keys included. Units fire independently; bins are 10 ms.
 Times are those of the CPU, one core, or on the clock where the device is a card; there steps and
 drawing are replayed from recorded graphs, and once more run without them. ``--movie`` shows each
-window three frames of 30 x 100 pixels. The paper's lateral recording, its weights and about its spikes:
+window three frames of 30 x 100 pixels. The paper's lateral recording, with about its spikes:
 ``--published --movie --patch 5 5 --neurons 2023 --rate-hz 0.2 --history 5 --batch 160``.
 """
 
