@@ -11,43 +11,46 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from neuropipe.training.settings import Training
 
-REVISION = 2  # raised whenever the same parameters would give other numbers
+REVISION = 3  # raised whenever the same parameters would give other numbers
 
 
 class RateConfig(BaseModel):
-    """Settings of the homogeneous rate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_spikes: int = Field(10, ge=1, description="Units with fewer training spikes are left out.")
-
-
-class GLMConfig(BaseModel):
-    """Settings of the Poisson regressions."""
+    """Settings of the homogeneous rate, and which bins all models of counts explain."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     covariates: tuple[str, ...] = ()
-    missing_covariates: Literal["refuse", "mask"] = "refuse"
+    missing_covariates: Literal["refuse", "mask", "hide"] = Field(
+        "refuse",
+        description="mask: bins without a covariate are left out, as the model leaves them out; "
+        "hide: they count, with the covariate's mean.",
+    )
+    min_spikes: int = Field(10, ge=1, description="Units with fewer training spikes are left out.")
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Covariates whose missing bins are left out, of a model that looks at none."""
+        return self.covariates if self.missing_covariates == "mask" else ()
+
+
+class GLMConfig(RateConfig):
+    """Settings of the Poisson regressions."""
+
     basis: Literal["exponential", "raised_cosine", "lags"] = "exponential"
     history_bins: int = Field(5, ge=0)
     n_basis: int = Field(1, ge=1)
     decay_per_bin: float = Field(1.0, gt=0)
-    min_spikes: int = Field(10, ge=1)
     weight_sd: float | None = Field(
         None, gt=0, description="Sd of a Gaussian prior on every weight; none: the baseline's own."
     )
 
 
-class HMMConfig(BaseModel):
+class HMMConfig(RateConfig):
     """Settings of the plain HMM."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n_states: int | tuple[int, ...] = Field(
         3, description="Hidden states; of several numbers the largest is taken."
     )
-    min_spikes: int = Field(10, ge=1)
     pseudo_count: float = Field(1.0, gt=0)
     n_restarts: int = Field(6, ge=1)
     max_iterations: int = Field(200, ge=1)

@@ -53,7 +53,8 @@ class HomogeneousRate:
         return self
 
     def _source(self) -> Source:
-        return Source(min_spikes=self.config.min_spikes)
+        c = self.config
+        return Source("counts", None, c.gaps, c.missing_covariates, c.min_spikes)
 
     @property
     def parameters_(self) -> xr.Dataset:

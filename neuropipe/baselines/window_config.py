@@ -5,6 +5,8 @@ A baseline takes the model's value of every setting that both have: units, windo
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from neuropipe.training.settings import Training
@@ -21,6 +23,9 @@ class WindowedDecoderConfig(BaseModel):
     history_bins: int = Field(15, ge=1, le=10000)
     min_spikes: int = Field(10, ge=1)
     covariates: tuple[str, ...] = ()
+    missing_covariates: Literal["refuse", "hide"] = Field(
+        "refuse", description="hide: a covariate that is missing stands at its mean."
+    )
     targets: tuple[str, ...] = ()
     label_share: float = Field(1.0, gt=0, le=1)
     n_shuffles: int = Field(100, ge=0)

@@ -151,13 +151,18 @@ class WindowedDecoder:
     def _read(self, recording: Recording) -> Raster:
         c = self.config
         raster = read_raster(recording, signals=(*c.covariates, *c.targets))
-        if not np.isfinite(raster.signal[:, : len(c.covariates)]).all():
-            raise DataError(f"decoders: {raster.key}: a covariate is NaN; leave it out")
+        lost = not np.isfinite(raster.signal[:, : len(c.covariates)]).all()
+        if lost and c.missing_covariates == "refuse":
+            raise DataError(
+                f"decoders: {raster.key}: a covariate is NaN; say missing_covariates: hide, or "
+                "leave it out"
+            )
         return raster
 
     def _scaled(self, raster: Raster, windows: Windows) -> np.ndarray:
         x = inputs_of(raster, windows, self.config)
-        return ((x - self._scale.mean) / self._scale.sd).astype(np.float32)
+        # what is missing stands at its mean
+        return np.nan_to_num((x - self._scale.mean) / self._scale.sd).astype(np.float32)
 
     def _decoded(self, recording: Recording) -> tuple[Raster, Windows, np.ndarray]:
         """Return a recording, its windows and their labels as decoded, in their own units."""

@@ -41,8 +41,8 @@ class Source:
         Variable of that node, where it has several; for trials the column.
     covariates : tuple of str
         Variables of node ``behavior``, or columns of ``trials``.
-    missing_covariates : {"refuse", "mask"}
-        What a NaN in a covariate does: stop with its name, or leave the bin out.
+    missing_covariates : {"refuse", "mask", "hide"}
+        What a NaN in a covariate does: stop with its name, leave the bin out, or stay.
     min_spikes : int
         A unit with fewer in the training data is left out; 0 keeps all.
     """
@@ -50,7 +50,7 @@ class Source:
     observations: str = "counts"
     response: str | None = None
     covariates: tuple[str, ...] = ()
-    missing_covariates: Literal["refuse", "mask"] = "refuse"
+    missing_covariates: Literal["refuse", "mask", "hide"] = "refuse"
     min_spikes: int = 10
 
 
@@ -138,7 +138,8 @@ def stretches(recording: Recording, source: Source, unit: np.ndarray | None) -> 
                 f"{int(lost.sum())} of {len(lost)} bins of window {number}; say "
                 "missing_covariates: mask to leave those bins out, or drop the covariate"
             )
-        seen &= ~lost
+        if source.missing_covariates != "hide":
+            seen &= ~lost
         out.append(Stretch(session, number, time[part], counts, block, seen))
     return out
 
@@ -192,8 +193,12 @@ def fit_scaling(
             "training bins; lower min_spikes or use more data"
         )
     block = np.concatenate([s.covariates[s.observed] for s in training])
-    mean = block.mean(0)
-    sd = block.std(0)
+    known = np.isfinite(block)  # all, unless gaps are hidden
+    if not known.any(0).all():
+        name = source.covariates[int(np.flatnonzero(~known.any(0))[0])]
+        raise DataError(f"covariate {name!r} is NaN in all training bins; drop it")
+    mean = np.mean(block, 0, where=known)
+    sd = np.std(block, 0, where=known)
     return (
         Scaling(unit[keep], width, np.asarray(total)[keep] / n_bins, mean, np.where(sd > 0, sd, 1)),
         keep,

@@ -227,7 +227,7 @@ def test_missing_covariates_and_labels(planted):
     train["behavior"] = xr.DataTree(speed)
     with pytest.raises(DataError, match=r"covariate 'speed' is NaN in 40 of 3200 bins"):
         Neuroformer(**SMALL, covariates=("speed",)).fit([train], seed=0)
-    masked = Neuroformer(**SMALL, covariates=("speed",), missing_covariates="mask")
+    masked = Neuroformer(**SMALL, covariates=("speed",), missing_covariates="hide")
     assert np.isfinite(masked.fit([train], seed=0).score(held)["bits_per_spike"])
     decoding = Neuroformer(**SMALL, targets=("speed",)).fit([train], seed=0)
     assert all(np.isfinite(v) for v in decoding.score(train).values())

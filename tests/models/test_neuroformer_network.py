@@ -166,7 +166,7 @@ def test_places_in_the_movie_matter():
 
 @torch.no_grad()
 def test_missing_covariates_are_not_looked_at():
-    network, raster, scaling, config = tiny(**SEEING, missing_covariates="mask")
+    network, raster, scaling, config = tiny(**SEEING, missing_covariates="hide")
     batch = batch_of(raster, scaling, config, [4])
     seen = batch["covariate_seen"].clone()
     seen[:, :3] = False

@@ -55,6 +55,26 @@ def test_ridge_is_that_of_the_library(planted):
     assert model.score(held)["decoding_r"] > model.score(held)["decoding_null_r"]
 
 
+def test_a_covariate_that_is_missing_stands_at_its_mean(planted):
+    train = sides(planted[0])[0]
+    gappy = train.copy()
+    signals = train["behavior"].to_dataset().load().copy(deep=True)
+    signals["pace"] = signals["speed"] + 5
+    signals["pace"].values[100:140] = np.nan
+    gappy["behavior"] = type(train)(signals)
+    with pytest.raises(DataError, match="missing_covariates: hide"):
+        RidgeDecoder(**COMMON, covariates=("pace",)).fit([gappy], seed=0)
+    settings = {**COMMON, "covariates": ("pace",), "missing_covariates": "hide"}
+    model = RidgeDecoder(**settings).fit([gappy], seed=0)
+    raster = read_raster(gappy, signals=["pace", "speed"]).only(model._scale.unit)
+    windows = cut_windows(raster, 5, 10)
+    lost = np.isnan(inputs_of(raster, windows, model.config))[:, :, -1]
+    assert lost.any()
+    assert (model._scaled(raster, windows)[:, :, -1][lost] == 0).all()
+    assert np.nanmean(signals["pace"].values) == pytest.approx(model._scale.mean[-1], rel=0.05)
+    assert np.isfinite(model.transform(gappy)["behavior"].values).all()
+
+
 def test_few_courses_are_found_where_they_were_planted():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(800, 12, 6))

@@ -82,9 +82,9 @@ class Config(BaseModel):
     covariates: tuple[str, ...] = Field(
         (), description="Signals of node behavior that the spikes are conditioned on."
     )
-    missing_covariates: Literal["refuse", "mask"] = Field(
+    missing_covariates: Literal["refuse", "hide"] = Field(
         "refuse",
-        description="What a NaN in a covariate does: refuse stops with its name, mask hides the "
+        description="What a NaN in a covariate does: refuse stops with its name, hide keeps the "
         "bin's covariates from the network.",
     )
     stimulus: str | None = Field(

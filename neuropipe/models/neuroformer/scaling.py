@@ -90,8 +90,8 @@ def read(recording: Recording, config: Config) -> Raster:
             name = raster.channels[int(np.flatnonzero(lost.any(0))[0])]
             raise DataError(
                 f"neuroformer: {raster.key}: covariate {name!r} is NaN in "
-                f"{int(lost.any(1).sum())} of {len(lost)} bins; say missing_covariates: mask to "
-                "hide those, or drop the covariate"
+                f"{int(lost.any(1).sum())} of {len(lost)} bins; say missing_covariates: hide to "
+                "go without those, or drop the covariate"
             )
     return raster
 
