@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -51,7 +52,7 @@ def write_bold(
         path = home / "func" / f"{piece.stem}_bold.nii.gz"
         _write_run(path, node["bold"], piece.rows, flat, shape, affine, tr_s, int16)
         main.append(path)
-        told = {"TaskName": task, "RepetitionTime": tr_s}
+        told = {"TaskName": task, "RepetitionTime": tr_s, **_processed(node)}
         if own["bold"].attrs["units"] != "1":
             told["Units"] = own["bold"].attrs["units"]
         files.append(write_json(home / "func" / f"{piece.stem}_bold.json", told))
@@ -74,6 +75,16 @@ def _grid(node: xr.Dataset) -> tuple[tuple[int, int, int], np.ndarray, float]:
         raise SchemaError("bold: two voxels have the same i, j, k; expected one a place")
     affine = np.asarray(node.attrs["affine"], dtype=float).reshape(4, 4)
     return (i, j, k), affine, float(node.attrs["repetition_time_s"])
+
+
+def _processed(node: xr.Dataset) -> dict[str, Any]:
+    """Return what a sidecar says of space and slice times; raw names have no entity for them."""
+    told: dict[str, Any] = {}
+    if node.attrs.get("space", "native") != "native":
+        told["SpatialReference"] = node.attrs["space"]
+    if node.attrs.get("reference_time_s"):
+        told |= {"SliceTimingCorrected": True, "StartTime": node.attrs["reference_time_s"]}
+    return told
 
 
 def _refuse_gaps(own: xr.Dataset, piece: Piece, tr_s: float) -> None:

@@ -324,6 +324,7 @@ def _described(
     path: Path, sidecar: Mapping[str, Any], volumes: Volumes, tr_s: float, mask: str
 ) -> dict[str, Any]:
     entities = bids.Name(path).entities
+    said = sidecar.get("SpatialReference")
     begun = sidecar.get("StartTime") if sidecar.get("SliceTimingCorrected") else None
     return {
         "affine": volumes.affine.ravel().tolist(),
@@ -331,7 +332,7 @@ def _described(
         "repetition_time_s": tr_s,
         # what a volume shows happened this long after its onset, once slice times are corrected
         "reference_time_s": float(begun) if isinstance(begun, int | float) else 0.0,
-        "space": entities.get("space", "native"),
+        "space": entities.get("space") or (said if isinstance(said, str) else "native"),
         "task": entities.get("task", ""),
         "mask": mask,
     }

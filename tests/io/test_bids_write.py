@@ -187,6 +187,19 @@ def test_bold_comes_back_through_our_reader(bold, tmp_path):
         assert back[name].to_dataset().load().equals(bold[name].to_dataset())
 
 
+def test_space_and_slice_times_of_bold_come_back(bold, tmp_path):
+    moved = bold.copy()
+    node = bold["bold"].to_dataset()
+    moved["bold"] = xr.DataTree(
+        node.assign_attrs(space="MNI152NLin2009cAsym", reference_time_s=0.75)
+    )
+    reader = pytest.importorskip("neuropipe.io.bold")
+    back = reader.read(write_bids(moved, tmp_path / "tree", task="images"))
+    own = back["bold"].attrs
+    assert (own["space"], own["reference_time_s"]) == ("MNI152NLin2009cAsym", 0.75)
+    np.testing.assert_allclose(own["affine"], node.attrs["affine"], atol=1e-5)
+
+
 def test_sixteen_bits_keep_the_range(bold, tmp_path):
     files = write_bids(bold, tmp_path / "tree", task="images", int16=True)
     node = bold["bold"].to_dataset()
