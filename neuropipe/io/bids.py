@@ -31,6 +31,7 @@ COMPANIONS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("mask", (".nii", ".nii.gz")),
         ("scans", (".tsv",)),
         ("physio", (".tsv.gz", ".json")),
+        ("stim", (".tsv.gz", ".json")),
     ),
     "ieeg": (
         ("ieeg", (".json", ".eeg", ".vmrk", ".dat")),
@@ -39,12 +40,16 @@ COMPANIONS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("electrodes", (".tsv",)),
         ("coordsystem", (".json",)),
         ("scans", (".tsv",)),
+        ("physio", (".tsv.gz", ".json")),
+        ("stim", (".tsv.gz", ".json")),
     ),
 }
 # A CIFTI file ends in .nii too, but holds no volumes.
 DOUBLE = re.compile(r"\.(nii\.gz|tsv\.gz|[a-z]+(series|scalar|label|conn)\.nii)$")
 # These name the space of the contacts, not of the recording.
 PLACED = ("electrodes", "coordsystem")
+# Of one run there may be several, told apart by an entity that the run lacks.
+CONTINUOUS = ("physio", "stim")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Name:
         """Return whether BIDS lets this file speak of that recording: no entity contradicts."""
         theirs = recording.entities
         free = {"desc", "space"} if self.suffix in PLACED else {"desc"}
+        free |= {"recording"} if self.suffix in CONTINUOUS else set()
         return all(
             theirs.get(key) == value or (key in free and (key == "desc" or key not in theirs))
             for key, value in self.entities.items()

@@ -19,6 +19,7 @@ import xarray as xr
 
 from neuropipe import __version__
 from neuropipe.errors import ConfigError, ReaderError, SchemaError
+from neuropipe.io.physio_write import behavior_of, write_physio
 from neuropipe.io.pictures import write_pictures
 from neuropipe.io.sidecars_write import write_events, write_json, write_table
 from neuropipe.io.store import layout
@@ -32,6 +33,7 @@ MADE_BY = {"Name": "neuropipe", "Version": __version__}
 EPOCH = "1910-01-01T00:00:00"
 KNOWN = {
     "bold": (
+        "behavior",
         "bold",
         "confounds",
         "embedding",
@@ -73,8 +75,9 @@ def write_bids(
     Parameters
     ----------
     recording : DataTree
-        With node ``bold`` (and confounds) or ``ieeg`` (and behavior/<channel> on the same clock,
-        which become MISC channels); runs, intervals/events and embedding with either.
+        With node ``bold`` (and confounds) or ``ieeg``; runs, intervals/events, embedding and
+        behavior/<signal> with either. A signal on the clock of ``ieeg`` becomes a MISC channel,
+        any other a physio.tsv.gz.
     root : folder of the tree
     task : label of the task, letters and digits
     format : of voltages
@@ -222,6 +225,13 @@ def _write_tree(
         main, files = write_ieeg(recording, home / "ieeg", pieces, prefix, task, format)
     for piece, file in zip(pieces, main, strict=True):
         files += _events(recording, piece, file.parent)
+    beside = {
+        name: array
+        for name, array in behavior_of(recording).items()
+        if kind == "bold" or not on_clock(array, recording[kind].to_dataset())
+    }
+    stems = [file.parent / piece.stem for piece, file in zip(pieces, main, strict=True)]
+    files += write_physio(beside, stems, [piece.start_s for piece in pieces])
     for name in ("embedding", "text_embedding"):
         if name in recording.children:
             node = recording[name].to_dataset()
@@ -298,6 +308,15 @@ def _pieces(recording: Recording, node: str, stem: str) -> list[Piece]:
         Piece(f"{stem}_run-{name}", label, slice(first, last), float(time[first]))
         for name, label, first, last in zip(names, labels, edges, [*edges[1:], size], strict=True)
     ]
+
+
+def on_clock(array: xr.DataArray, node: xr.Dataset) -> bool:
+    """Return whether a signal has the samples of a node; its first and last ones are compared."""
+    ends = [float(node["time"][i]) for i in (0, -1)]
+    slack = CLOCK_SLACK * (ends[1] - ends[0]) / max(1, node.sizes["time"] - 1)
+    return array.sizes["time"] == node.sizes["time"] and all(
+        abs(float(array["time"][i]) - end) <= slack for i, end in zip((0, -1), ends, strict=True)
+    )
 
 
 def spans(rows: slice, step: int) -> Iterator[slice]:

@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.bids_write import CLOCK_SLACK, Piece, spans
+from neuropipe.io.bids_write import Piece, on_clock, spans
+from neuropipe.io.physio_write import behavior_of
 from neuropipe.io.sidecars_write import write_json, write_table
 from neuropipe.io.store import layout
 from neuropipe.schema import Recording
@@ -40,7 +41,7 @@ def write_ieeg(
     if not rate:
         raise SchemaError("ieeg: attr sampling_rate_hz missing; a recording needs it")
     rate = float(rate)
-    others = _others(recording, node)
+    others = {n: a for n, a in behavior_of(recording).items() if on_clock(a, node)}
     clash = set(node["channel"].values) & set(others)
     if clash:
         raise SchemaError(f"behavior: {', '.join(sorted(clash))} is also a channel of ieeg")
@@ -57,32 +58,6 @@ def write_ieeg(
         told = _sidecar(node, others, piece, rate, task)
         files.append(write_json(folder / f"{piece.stem}_ieeg.json", told))
     return main, files
-
-
-def _others(recording: Recording, node: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return the other channels by name; all must stand on the clock of the voltage."""
-    found: dict[str, xr.DataArray] = {}
-    if "behavior" not in recording.children:
-        return found
-    ends = np.array([node["time"][i] for i in (0, -1)])
-    slack = CLOCK_SLACK * (ends[1] - ends[0]) / max(1, node.sizes["time"] - 1)
-    for group in recording["behavior"].subtree:
-        for name, array in group.to_dataset().data_vars.items():
-            own = str(name) if str(name) == group.name else f"{group.name}_{name}"
-            where = f"{group.path.lstrip('/')}/{name}"
-            if array.dims != ("time",) or array.dtype.kind not in "fiub":
-                raise SchemaError(f"{where}: {array.dtype} {array.dims}, expected numbers (time)")
-            same = array.sizes["time"] == node.sizes["time"] and all(
-                abs(float(array["time"][i]) - end) <= slack
-                for i, end in zip((0, -1), ends, strict=True)
-            )
-            if not same:
-                raise SchemaError(
-                    f"{where}: another clock than ieeg's, which one file cannot hold; bring it "
-                    "onto that clock, or drop it"
-                )
-            found[own] = array
-    return found
 
 
 def _refuse_gaps(node: xr.Dataset, piece: Piece, rate: float) -> None:

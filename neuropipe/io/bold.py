@@ -19,6 +19,7 @@ from neuropipe.io.confounds import node_of, read_confounds
 from neuropipe.io.embedding import read_embedding
 from neuropipe.io.manifest import sha256_of_files
 from neuropipe.io.nifti import Volumes
+from neuropipe.io.physio import physio_of
 from neuropipe.io.pictures import read_pictures
 from neuropipe.io.runs import Run, joined, starts
 from neuropipe.io.sidecars import events
@@ -77,8 +78,8 @@ def read(
     Returns
     -------
     DataTree
-        Nodes bold and runs; confounds, intervals/events, embedding, text_embedding and
-        stimulus/pictures where there are any. NaN voxels and voxels without variance are kept:
+        Nodes bold and runs; confounds, intervals/events, behavior/<signal> of physio and stim
+        files, embedding, text_embedding and stimulus/pictures where there are any. NaN voxels and voxels without variance are kept:
         `select_voxels` leaves them out.
 
     Raises
@@ -132,7 +133,9 @@ def read(
         table = bids.best(files.companions, one, "events", ".tsv")
         if table is not None:
             nodes["intervals/events"] = events(table, label)
-        runs.append(Run(label, opened[one].count * first_s, nodes, start_s))
+        duration_s = opened[one].count * first_s
+        nodes |= physio_of(files.companions, one, duration_s)
+        runs.append(Run(label, duration_s, nodes, start_s))
     built = joined(runs, where)
     for name, option in (("embedding", embedding), ("text_embedding", text_embedding)):
         if option:

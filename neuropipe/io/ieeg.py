@@ -17,6 +17,7 @@ from neuropipe.io import bids, ieeg_channels, ieeg_electrodes
 from neuropipe.io.ieeg_brainvision import open_brainvision
 from neuropipe.io.ieeg_edf import open_edf
 from neuropipe.io.ieeg_raw import Clock, RawFile, Stretch, lazy
+from neuropipe.io.physio import physio_of
 from neuropipe.io.runs import Run, joined, starts
 from neuropipe.io.sidecars import events
 from neuropipe.io.store import lazy_indexed
@@ -62,8 +63,9 @@ def read(
     Returns
     -------
     DataTree
-        Nodes ieeg (V, float32), runs, behavior/<channel> for each other channel on its own
-        clock, intervals/events, events/annotations; of NWB all that the file has.
+        Nodes ieeg (V, float32), runs, behavior/<channel> for each other channel, and for each
+        signal of physio and stim files, on its own clock, intervals/events,
+        events/annotations; of NWB all that the file has.
 
     Raises
     ------
@@ -178,6 +180,9 @@ def _pieces(
             nodes[f"behavior/{name}"] = ieeg_channels.behavior(name, values, clock, units)
         if number == 0:
             nodes |= _marks(file, raw, companions, label)
+        nodes |= physio_of(
+            companions, file, stretch.duration_s, start_s=stretch.start_s, taken=names
+        )
         many = len(raw.stretches) > 1
         pieces.append((f"{label} part {number + 1}" if many else label, stretch, nodes))
     return pieces

@@ -323,18 +323,17 @@ def test_nodes_that_bids_cannot_hold_are_refused(voltage, bold, tmp_path):
     both = voltage.copy()
     both["bold"] = bold["bold"].copy()
     refused(both, "one of bold and ieeg")
-    counted = bold.copy()
-    counted["behavior/pulse"] = xr.DataTree(
-        xr.Dataset(
-            {"pulse": ("time", [1.0], {"units": "1"})}, {"time": ("time", [0.0], {"units": "s"})}
-        )
+    clock = {"time": ("time", [0.0], {"units": "s"})}
+    sensed = bold.copy()
+    sensed["ephys/probe"] = xr.DataTree(
+        xr.Dataset({"voltage": (("time", "channel"), [[1.0]], {"units": "V"})}, clock)
     )
-    refused(counted, "cannot write behavior/pulse")
-    slow = voltage.copy()
-    slow["behavior/microphone"] = xr.DataTree(
-        voltage["behavior/microphone"].to_dataset()[{"time": slice(None, None, 2)}]
+    refused(sensed, "cannot write ephys/probe")
+    moved = bold.copy()
+    moved["behavior/place"] = xr.DataTree(
+        xr.Dataset({"place": (("time", "axis"), [[1.0, 2.0]], {"units": "m"})}, clock)
     )
-    refused(slow, "another clock")
+    refused(moved, r"behavior/place/place: .* expected numbers \(time\)")
     gap = voltage.copy()
     del gap["behavior"]
     time = gap["ieeg/time"].values.copy()

@@ -1,0 +1,89 @@
+"""Signals beside a run, out: physio.tsv.gz of BIDS, one file a signal and run."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from neuropipe.errors import SchemaError
+from neuropipe.io.sidecars_write import CLOCK_DIGITS, write_json
+from neuropipe.schema import Recording
+
+SLACK = 0.1  # of the time between two samples
+
+
+def behavior_of(recording: Recording) -> dict[str, xr.DataArray]:
+    """Return the signals of nodes behavior/*, each (time,), by a name of its own.
+
+    Raises
+    ------
+    SchemaError
+        One is no series of numbers.
+    """
+    found: dict[str, xr.DataArray] = {}
+    if "behavior" not in recording.children:
+        return found
+    for group in recording["behavior"].subtree:
+        for name, array in group.to_dataset().data_vars.items():
+            own = str(name) if str(name) == group.name else f"{group.name}_{name}"
+            if array.dims != ("time",) or array.dtype.kind not in "fiub":
+                where = f"{group.path.lstrip('/')}/{name}"
+                raise SchemaError(f"{where}: {array.dtype} {array.dims}, expected numbers (time)")
+            found[own] = array
+    return found
+
+
+def write_physio(
+    signals: Mapping[str, xr.DataArray], stems: Sequence[Path], starts_s: Sequence[float]
+) -> list[Path]:
+    """Write each signal's part of each run, and return the paths.
+
+    Parameters
+    ----------
+    signals : by name, (time,)
+    stems : of the runs' files, without suffix
+    starts_s : when the runs begin; a run goes as far as the next one
+
+    Raises
+    ------
+    SchemaError
+        A signal's samples are not equally far apart.
+    """
+    files = []
+    for number, (name, array) in enumerate(signals.items(), start=1):
+        time = array["time"].values
+        label = re.sub(r"[^0-9A-Za-z]", "", name) or "signal"
+        alike = [n for n in signals if re.sub(r"[^0-9A-Za-z]", "", n) == label]
+        label = label if len(alike) == 1 else f"{label}{number}"
+        for stem, begin, end in zip(stems, starts_s, [*starts_s[1:], math.inf], strict=True):
+            rows = np.flatnonzero((time >= begin) & (time < end))
+            if not len(rows):
+                continue
+            own = time[rows]
+            step = float(own[-1] - own[0]) / max(len(own) - 1, 1) or 1.0
+            if np.abs(np.diff(own) - step).max(initial=0.0) > SLACK * step:
+                raise SchemaError(
+                    f"behavior/{name}: samples are not equally far apart, as BIDS wants them; "
+                    "bring it onto a regular clock, or drop it"
+                )
+            path = stem.with_name(f"{stem.name}_recording-{label}_physio.tsv.gz")
+            values = array.values[rows].astype(float).tolist()
+            lines = ["n/a" if math.isnan(value) else repr(value) for value in values]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as stream:
+                stream.write(("\n".join(lines) + "\n").encode())
+            unit = array.attrs["units"]
+            told = {
+                "SamplingFrequency": round(1 / step, CLOCK_DIGITS),
+                "StartTime": round(float(own[0]) - begin, CLOCK_DIGITS),
+                "Columns": [name],
+                name: {"Units": unit},
+            }
+            files += [path, write_json(path.with_name(path.name.replace(".tsv.gz", ".json")), told)]
+    return files
