@@ -21,7 +21,7 @@ from neuropipe import __version__
 from neuropipe.errors import ConfigError, ReaderError, SchemaError
 from neuropipe.io.physio_write import behavior_of, write_physio
 from neuropipe.io.pictures import write_pictures
-from neuropipe.io.sidecars_write import write_events, write_json, write_table
+from neuropipe.io.sidecars_write import CLOCK_SLACK, write_events, write_json, write_table
 from neuropipe.io.store import layout
 from neuropipe.schema import Recording, validate
 
@@ -46,7 +46,6 @@ KNOWN = {
 }
 FORMATS = ("brainvision", "edf")
 PEOPLE = ("species", "age", "sex")
-CLOCK_SLACK = 0.1  # of the time between two samples
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.bids_write import CLOCK_SLACK, Piece, generated, spans
-from neuropipe.io.sidecars_write import write_json, write_table
+from neuropipe.io.bids_write import Piece, generated, spans
+from neuropipe.io.sidecars_write import CLOCK_SLACK, write_json, write_table
 from neuropipe.io.store import layout
 from neuropipe.schema import Recording
 

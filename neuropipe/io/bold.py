@@ -79,8 +79,8 @@ def read(
     -------
     DataTree
         Nodes bold and runs; confounds, intervals/events, behavior/<signal> of physio and stim
-        files, embedding, text_embedding and stimulus/pictures where there are any. NaN voxels and voxels without variance are kept:
-        `select_voxels` leaves them out.
+        files, embedding, text_embedding and stimulus/pictures where there are any. NaN voxels and
+        voxels without variance are kept: `select_voxels` leaves them out.
 
     Raises
     ------

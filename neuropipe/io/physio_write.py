@@ -12,10 +12,8 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.sidecars_write import CLOCK_DIGITS, write_json
+from neuropipe.io.sidecars_write import CLOCK_DIGITS, CLOCK_SLACK, write_json
 from neuropipe.schema import Recording
-
-SLACK = 0.1  # of the time between two samples
 
 
 def behavior_of(recording: Recording) -> dict[str, xr.DataArray]:
@@ -56,18 +54,17 @@ def write_physio(
         A signal's samples are not equally far apart.
     """
     files = []
-    for number, (name, array) in enumerate(signals.items(), start=1):
+    plain = [re.sub(r"[^0-9A-Za-z]", "", name) or "signal" for name in signals]
+    for n, (name, array) in enumerate(signals.items()):
         time = array["time"].values
-        label = re.sub(r"[^0-9A-Za-z]", "", name) or "signal"
-        alike = [n for n in signals if re.sub(r"[^0-9A-Za-z]", "", n) == label]
-        label = label if len(alike) == 1 else f"{label}{number}"
+        label = plain[n] if plain.count(plain[n]) == 1 else f"{plain[n]}{n + 1}"
         for stem, begin, end in zip(stems, starts_s, [*starts_s[1:], math.inf], strict=True):
             rows = np.flatnonzero((time >= begin) & (time < end))
             if not len(rows):
                 continue
             own = time[rows]
             step = float(own[-1] - own[0]) / max(len(own) - 1, 1) or 1.0
-            if np.abs(np.diff(own) - step).max(initial=0.0) > SLACK * step:
+            if np.abs(np.diff(own) - step).max(initial=0.0) > CLOCK_SLACK * step:
                 raise SchemaError(
                     f"behavior/{name}: samples are not equally far apart, as BIDS wants them; "
                     "bring it onto a regular clock, or drop it"
@@ -78,12 +75,11 @@ def write_physio(
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as stream:
                 stream.write(("\n".join(lines) + "\n").encode())
-            unit = array.attrs["units"]
             told = {
                 "SamplingFrequency": round(1 / step, CLOCK_DIGITS),
                 "StartTime": round(float(own[0]) - begin, CLOCK_DIGITS),
                 "Columns": [name],
-                name: {"Units": unit},
+                name: {"Units": array.attrs["units"]},
             }
             files += [path, write_json(path.with_name(path.name.replace(".tsv.gz", ".json")), told)]
     return files

@@ -14,6 +14,7 @@ from neuropipe.errors import SchemaError
 
 # Onsets are differences of clocks; beyond a nanosecond they hold rounding only.
 CLOCK_DIGITS = 9
+CLOCK_SLACK = 0.1  # of the time between two samples
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
