@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def in_pieces(x: np.ndarray, window_bins: int) -> np.ndarray:
     return np.add.reduceat(x, starts, axis=1)
 
 
-class WindowedDecoder:
+class WindowedDecoder(ABC):
     """A decoder of behaviour from the windows that the Neuroformer sees.
 
     Parameters
@@ -92,6 +93,7 @@ class WindowedDecoder:
     def __init__(self, **settings: Any) -> None:
         self.config = build(self.settings, settings, type(self).__name__)
 
+    @abstractmethod
     def learn(
         self, x: np.ndarray, y: np.ndarray, *, seed: int, device: str, checkpoint: Path | None
     ) -> dict[str, np.ndarray]:
@@ -99,11 +101,10 @@ class WindowedDecoder:
 
         Sets ``history_`` too.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return scaled labels (window, target) from scaled inputs."""
-        raise NotImplementedError
 
     def fit(
         self,
