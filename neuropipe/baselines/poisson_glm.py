@@ -91,7 +91,8 @@ class PoissonGLM:
         features, counts = [], []
         for part in parts:
             scaled = (part.covariates - scaling.covariate_mean) / scaling.covariate_sd
-            columns = [np.nan_to_num(scaled)]  # what is missing stands at its mean
+            # what is missing stands at its mean
+            columns = [np.where(np.isfinite(scaled), scaled, 0.0)]
             if c.history_bins:
                 basis = history_basis(c.basis, c.history_bins, n_basis, c.decay_per_bin)
                 columns.insert(0, filter_history(part.counts, basis))

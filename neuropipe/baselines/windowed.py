@@ -162,8 +162,8 @@ class WindowedDecoder(ABC):
 
     def _scaled(self, raster: Raster, windows: Windows) -> np.ndarray:
         x = inputs_of(raster, windows, self.config)
-        # what is missing stands at its mean
-        return np.nan_to_num((x - self._scale.mean) / self._scale.sd).astype(np.float32)
+        scaled = ((x - self._scale.mean) / self._scale.sd).astype(np.float32)
+        return np.where(np.isfinite(scaled), scaled, 0.0)  # what is missing stands at its mean
 
     def _decoded(self, recording: Recording) -> tuple[Raster, Windows, np.ndarray]:
         """Return a recording, its windows and their labels as decoded, in their own units."""

@@ -214,6 +214,7 @@ def _write_tree(
     home = root / sub / f"ses-{session}" if session else root / sub
     prefix = f"{sub}_ses-{session}" if session else sub
     pieces = _pieces(recording, kind, f"{prefix}_task-{task}")
+    signals = behavior_of(recording)
     if kind == "bold":
         from neuropipe.io.bids_write_bold import write_bold
 
@@ -221,16 +222,14 @@ def _write_tree(
     else:
         from neuropipe.io.bids_write_ieeg import write_ieeg
 
-        main, files = write_ieeg(recording, home / "ieeg", pieces, prefix, task, format)
+        node = recording["ieeg"].to_dataset()
+        others = {name: array for name, array in signals.items() if _on_clock(array, node)}
+        signals = {name: array for name, array in signals.items() if name not in others}
+        main, files = write_ieeg(node, others, home / "ieeg", pieces, prefix, task, format)
     for piece, file in zip(pieces, main, strict=True):
         files += _events(recording, piece, file.parent)
-    beside = {
-        name: array
-        for name, array in behavior_of(recording).items()
-        if kind == "bold" or not on_clock(array, recording[kind].to_dataset())
-    }
     stems = [file.parent / piece.stem for piece, file in zip(pieces, main, strict=True)]
-    files += write_physio(beside, stems, [piece.start_s for piece in pieces])
+    files += write_physio(signals, stems, [piece.start_s for piece in pieces])
     for name in ("embedding", "text_embedding"):
         if name in recording.children:
             node = recording[name].to_dataset()
@@ -309,7 +308,7 @@ def _pieces(recording: Recording, node: str, stem: str) -> list[Piece]:
     ]
 
 
-def on_clock(array: xr.DataArray, node: xr.Dataset) -> bool:
+def _on_clock(array: xr.DataArray, node: xr.Dataset) -> bool:
     """Return whether a signal has the samples of a node; its first and last ones are compared."""
     ends = [float(node["time"][i]) for i in (0, -1)]
     slack = CLOCK_SLACK * (ends[1] - ends[0]) / max(1, node.sizes["time"] - 1)

@@ -14,11 +14,9 @@ import numpy as np
 import xarray as xr
 
 from neuropipe.errors import SchemaError
-from neuropipe.io.bids_write import Piece, on_clock, spans
-from neuropipe.io.physio_write import behavior_of
+from neuropipe.io.bids_write import Piece, spans
 from neuropipe.io.sidecars_write import write_json, write_table
 from neuropipe.io.store import layout
-from neuropipe.schema import Recording
 
 EDF_BYTES = 2**30
 LABEL = 16  # characters of a label in EDF
@@ -28,20 +26,21 @@ OWN = ("ACPC", "ScanRAS", "Pixels", "Other")
 
 
 def write_ieeg(
-    recording: Recording,
+    node: xr.Dataset,
+    others: dict[str, xr.DataArray],
     folder: Path,
     pieces: Sequence[Piece],
     prefix: str,
     task: str,
     format: str,
 ) -> tuple[list[Path], list[Path]]:
-    """Write the runs; return the recordings in order, and all other files."""
-    node = recording["ieeg"].to_dataset()
+    """Write the runs, other channels on the same clock with them; return the recordings in order,
+    and all other files.
+    """
     rate = node.attrs.get("sampling_rate_hz")
     if not rate:
         raise SchemaError("ieeg: attr sampling_rate_hz missing; a recording needs it")
     rate = float(rate)
-    others = {n: a for n, a in behavior_of(recording).items() if on_clock(a, node)}
     clash = set(node["channel"].values) & set(others)
     if clash:
         raise SchemaError(f"behavior: {', '.join(sorted(clash))} is also a channel of ieeg")

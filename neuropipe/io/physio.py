@@ -80,13 +80,13 @@ def physio_of(
             except ReaderError as error:
                 log.warning("%s; left out", error)
     number = Counter([*taken, *(column for one in found for column in one.columns)])
-    nodes = {}
-    for one in found:
-        labels = [c if number[c] == 1 else f"{one.label}_{c}" for c in one.columns]
-        for label, column in zip(safe_names(labels), one.columns, strict=True):
-            units = one.units.get(column, "")
-            nodes[f"behavior/{label}"] = behavior(label, one.columns[column], one.time, units)
-    return nodes
+    every = [(one, column) for one in found for column in one.columns]
+    labels = [c if number[c] == 1 else f"{one.label}_{c}" for one, c in every]
+    labels = safe_names([*taken, *labels])[len(taken) :]
+    return {
+        f"behavior/{label}": behavior(label, one.columns[column], one.time, one.units[column])
+        for label, (one, column) in zip(labels, every, strict=True)
+    }
 
 
 def _read(path: Path, files: Sequence[Path], begin_s: float, end_s: float) -> _Series:

@@ -59,10 +59,10 @@ def write_physio(
         time = array["time"].values
         label = plain[n] if plain.count(plain[n]) == 1 else f"{plain[n]}{n + 1}"
         for stem, begin, end in zip(stems, starts_s, [*starts_s[1:], math.inf], strict=True):
-            rows = np.flatnonzero((time >= begin) & (time < end))
-            if not len(rows):
+            first, last = np.searchsorted(time, [begin, end])
+            if first == last:
                 continue
-            own = time[rows]
+            own = time[first:last]
             step = float(own[-1] - own[0]) / max(len(own) - 1, 1) or 1.0
             if np.abs(np.diff(own) - step).max(initial=0.0) > CLOCK_SLACK * step:
                 raise SchemaError(
@@ -70,7 +70,7 @@ def write_physio(
                     "bring it onto a regular clock, or drop it"
                 )
             path = stem.with_name(f"{stem.name}_recording-{label}_physio.tsv.gz")
-            values = array.values[rows].astype(float).tolist()
+            values = array[first:last].values.astype(float).tolist()
             lines = ["n/a" if math.isnan(value) else repr(value) for value in values]
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as stream:
